@@ -1,0 +1,27 @@
+//! The protocol between a step's pod and the agent of its node.
+//!
+//! A step is handed over as `POST /v1/steps` with `Upgrade: warmstep/1` over a unix socket. After
+//! the agent's `101` both sides speak [`frame`]s, whose bodies are the [`message`]s; only frames
+//! carry descriptors. The [`plan`] is what the agent lends beside the runner and the module.
+//!
+//! Shims outlive agents and agents outlive shims: every field has a number that is never used
+//! again, unknown fields are skipped, and new fields are optional.
+
+#![forbid(unsafe_code)]
+
+pub mod exit;
+pub mod frame;
+pub mod message;
+pub mod plan;
+
+/// The token of the HTTP `Upgrade` header: name and major version of this protocol.
+pub const PROTOCOL: &str = "warmstep/1";
+
+/// The path to which a step is posted.
+pub const STEPS_PATH: &str = "/v1/steps";
+
+/// Where the agent listens unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/warmstep/agent.sock";
+
+/// The environment variable that names another socket.
+pub const SOCKET_VARIABLE: &str = "WARMSTEP_SOCKET";
