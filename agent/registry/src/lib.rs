@@ -1,0 +1,1 @@
+//! Wasm modules from OCI registries: capped, verified, and nothing but Wasm.
