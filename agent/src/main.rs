@@ -1,2 +1,60 @@
-//! x
-fn main() {}
+//! `warmstep-agent`: the node's agent, and the commands that talk to it. Exit codes are chosen here.
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod admission;
+mod arguments;
+mod cache;
+mod client;
+mod compile;
+mod config;
+mod digest;
+mod failures;
+mod fetch;
+mod flight;
+mod lend;
+mod listener;
+mod pipeline;
+mod recent;
+mod serve;
+mod session;
+mod steps;
+mod telemetry;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::{Arguments, Command};
+
+/// The threads that serve: a hot step costs microseconds, and the node's processors are the steps'.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("warmstep-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+    let result = runtime.block_on(async {
+        match arguments.command {
+            Command::Serve(arguments) => serve::serve(serve::configure(&arguments)?).await,
+            Command::Ls(arguments) => client::ls(&arguments).await,
+            Command::Status(arguments) => client::status(&arguments).await,
+            Command::Prewarm(arguments) => client::prewarm(&arguments).await,
+            Command::Rm(arguments) => client::rm(&arguments).await,
+        }
+    });
+    // A thread that waits for a pod's own file system must not keep the agent from ending.
+    runtime.shutdown_background();
+    result
+}

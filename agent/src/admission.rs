@@ -1,0 +1,313 @@
+//! Whether a step may run, and with what: pure, from what it asks for and what the operator allows.
+
+use std::path::Path;
+
+use warmstep_registry::Reference;
+use warmstep_wire::exit;
+use warmstep_wire::message::Step;
+use warmstep_wire::plan::Plan;
+
+use crate::config::{Limits, Policy};
+use crate::digest::Digest;
+
+/// The most directories a step may be granted: each costs the runner a descriptor.
+const MAX_DIRECTORIES: usize = 64;
+
+/// The most arguments, and the most variables, of a step.
+const MAX_STRINGS: usize = 65_536;
+
+/// Where a module comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// From a registry.
+    Reference(Reference),
+    /// From a descriptor that came with the step.
+    File,
+    /// From the cache.
+    Digest(Digest),
+}
+
+/// A step that may run.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    /// Where its module comes from.
+    pub(crate) source: Source,
+    /// What it is lent; the module's digest is filled in when it is known.
+    pub(crate) plan: Plan,
+}
+
+/// A step that may not run.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Denied(String);
+
+impl Denied {
+    /// The exit code of the shim.
+    pub(crate) fn code(&self) -> u8 {
+        exit::REFUSED
+    }
+}
+
+fn denied<T>(reason: impl Into<String>) -> Result<T, Denied> {
+    Err(Denied(reason.into()))
+}
+
+/// Checks a step against the operator's policy and limits.
+pub(crate) fn admit(
+    step: Step,
+    descriptors: usize,
+    policy: &Policy,
+    limits: &Limits,
+) -> Result<Admitted, Denied> {
+    let source = source(&step.module, descriptors, policy)?;
+    check_strings(&step)?;
+    check_directories(&step)?;
+    if let Some(address) = step.network.first() {
+        return denied(format!(
+            "the network grant {address:?} cannot be given: preview 1 modules cannot connect, and \
+             this agent runs no others"
+        ));
+    }
+    let mut arguments = vec![name(&source, &step.module).into_bytes().into()];
+    arguments.extend(step.arguments);
+    let plan = Plan {
+        module: step.module,
+        digest: String::new(),
+        arguments,
+        environment: step.environment,
+        directories: step.directories,
+        network: step.network,
+        memory: memory(step.memory, limits)?,
+        timeout: timeout(step.timeout, limits)?,
+    };
+    Ok(Admitted { source, plan })
+}
+
+/// Reads the module as its author wrote it.
+pub(crate) fn source(module: &str, descriptors: usize, policy: &Policy) -> Result<Source, Denied> {
+    match descriptors {
+        0 => {}
+        1 if policy.files => return Ok(Source::File),
+        1 => return denied("modules that are files are not allowed on this node (policy.files)"),
+        _ => return denied(format!("{descriptors} descriptors came with the step, not one")),
+    }
+    if module.starts_with("sha256:") {
+        return match module.parse() {
+            Ok(digest) => Ok(Source::Digest(digest)),
+            Err(error) => denied(format!("module {module:?}: {error}")),
+        };
+    }
+    let reference: Reference = module
+        .parse()
+        .map_err(|error| Denied(format!("module {module:?} is not a reference: {error}")))?;
+    let place = format!("{}/{}", reference.registry(), reference.repository());
+    if !policy.allow.iter().any(|pattern| matches(pattern, &place)) {
+        return denied(format!("module {place} is not allowed on this node (policy.allow)"));
+    }
+    Ok(Source::Reference(reference))
+}
+
+/// The module's own name, as its first argument.
+fn name(source: &Source, module: &str) -> String {
+    let last = |text: &str| text.rsplit('/').next().unwrap_or(text).to_owned();
+    match source {
+        Source::Reference(reference) => last(reference.repository()),
+        Source::File => Path::new(module)
+            .file_name()
+            .map_or_else(|| module.to_owned(), |name| name.to_string_lossy().into_owned()),
+        Source::Digest(_) => module.to_owned(),
+    }
+    .replace('\0', "")
+}
+
+fn check_strings(step: &Step) -> Result<(), Denied> {
+    if step.arguments.len() > MAX_STRINGS || step.environment.len() > MAX_STRINGS {
+        return denied(format!("a step has at most {MAX_STRINGS} arguments and variables"));
+    }
+    if let Some(position) = step.arguments.iter().position(|argument| argument.contains(&0)) {
+        return denied(format!("argument {} contains a NUL byte", position + 1));
+    }
+    for variable in &step.environment {
+        let name = String::from_utf8_lossy(&variable.name);
+        if variable.name.is_empty() || variable.name.iter().any(|byte| [0, b'='].contains(byte)) {
+            return denied(format!("{name:?} cannot be the name of an environment variable"));
+        }
+        if variable.value.contains(&0) {
+            return denied(format!("the environment variable {name:?} contains a NUL byte"));
+        }
+    }
+    Ok(())
+}
+
+fn check_directories(step: &Step) -> Result<(), Denied> {
+    if step.directories.len() > MAX_DIRECTORIES {
+        return denied(format!("a step is granted at most {MAX_DIRECTORIES} directories"));
+    }
+    for (position, grant) in step.directories.iter().enumerate() {
+        let (host, guest) =
+            (String::from_utf8_lossy(&grant.host), String::from_utf8_lossy(&grant.guest));
+        if !grant.host.starts_with(b"/") || grant.host.contains(&0) {
+            return denied(format!("the granted directory {host:?} is not an absolute path"));
+        }
+        if grant.guest.is_empty() || grant.guest.contains(&0) {
+            return denied(format!("{guest:?} cannot be the module's name of a directory"));
+        }
+        if step.directories[..position].iter().any(|other| other.guest == grant.guest) {
+            return denied(format!("two directories are granted as {guest:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn memory(asked: Option<u64>, limits: &Limits) -> Result<u64, Denied> {
+    let most = limits.memory_max.as_u64();
+    match asked {
+        None => Ok(limits.memory.as_u64()),
+        Some(0) => denied("a memory limit of 0 bytes lets no module run"),
+        Some(bytes) if bytes > most => denied(format!(
+            "{bytes} bytes of memory are more than the {most} that this node allows (limits.memory_max)"
+        )),
+        Some(bytes) => Ok(bytes),
+    }
+}
+
+fn timeout(asked: Option<u64>, limits: &Limits) -> Result<u64, Denied> {
+    let milliseconds =
+        |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let most = milliseconds(limits.timeout_max);
+    match asked {
+        None => Ok(milliseconds(limits.timeout)),
+        Some(asked) if most > 0 && (asked == 0 || asked > most) => denied(format!(
+            "a timeout of {asked} ms is more than the {most} ms that this node allows \
+             (limits.timeout_max)"
+        )),
+        Some(asked) => Ok(asked),
+    }
+}
+
+/// Whether a pattern, in which `*` stands for any run of characters, covers a text.
+fn matches(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, between)) = parts.split_last() else { return rest.is_empty() };
+    for part in between {
+        match rest.find(part) {
+            Some(position) => rest = &rest[position + part.len()..],
+            None => return false,
+        }
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytesize::ByteSize;
+    use warmstep_wire::message::{DirectoryGrant, Variable};
+
+    use super::*;
+
+    fn step(module: &str) -> Step {
+        Step {
+            module: module.to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            directories: Vec::new(),
+            network: Vec::new(),
+            memory: None,
+            timeout: None,
+        }
+    }
+
+    fn reason(step: Step) -> String {
+        admit(step, 0, &Policy::default(), &Limits::default()).unwrap_err().to_string()
+    }
+
+    fn directory(host: &str, guest: &str) -> DirectoryGrant {
+        DirectoryGrant {
+            host: host.as_bytes().to_vec().into(),
+            guest: guest.as_bytes().to_vec().into(),
+            read_only: true,
+        }
+    }
+
+    #[test]
+    fn a_step_gets_what_it_asks_for_and_the_node_s_defaults() {
+        let limits = Limits { memory: ByteSize::mib(64), ..Limits::default() };
+        let asked = Step {
+            arguments: vec![b"--fast".to_vec().into()],
+            ..step("oci://ghcr.io/acme/tools/render:1")
+        };
+        let admitted = admit(asked, 0, &Policy::default(), &limits).unwrap();
+        assert!(matches!(admitted.source, Source::Reference(_)));
+        let arguments: Vec<&[u8]> =
+            admitted.plan.arguments.iter().map(|argument| &argument[..]).collect();
+        assert_eq!(arguments, [b"render".as_slice(), b"--fast"]);
+        assert_eq!(admitted.plan.memory, 64 * 1024 * 1024);
+        assert_eq!(admitted.plan.timeout, 0);
+    }
+
+    #[test]
+    fn what_a_step_may_not_is_said() {
+        let good = || step("oci://localhost:5000/hello:1");
+        let bad = [
+            (step("oci://"), "is not a reference"),
+            (step("sha256:12"), "64 hexadecimal digits"),
+            (Step { arguments: vec![b"a\0b".to_vec().into()], ..good() }, "argument 1 contains"),
+            (
+                Step {
+                    environment: vec![Variable {
+                        name: b"A=B".to_vec().into(),
+                        value: Vec::new().into(),
+                    }],
+                    ..good()
+                },
+                "\"A=B\" cannot be the name",
+            ),
+            (Step { directories: vec![directory("x", "/x")], ..good() }, "not an absolute path"),
+            (Step { directories: vec![directory("/x", "")], ..good() }, "the module's name"),
+            (
+                Step { directories: vec![directory("/x", "/d"), directory("/y", "/d")], ..good() },
+                "two directories are granted as \"/d\"",
+            ),
+            (Step { network: vec!["a:1".to_owned()], ..good() }, "network grant \"a:1\""),
+            (Step { memory: Some(u64::MAX), ..good() }, "limits.memory_max"),
+            (Step { memory: Some(0), ..good() }, "0 bytes"),
+        ];
+        for (step, said) in bad {
+            let reason = reason(step);
+            assert!(reason.contains(said), "{reason}");
+        }
+    }
+
+    #[test]
+    fn the_operator_s_policy_holds() {
+        let policy = Policy { allow: vec!["ghcr.io/acme/*".to_owned()], files: false };
+        let admit = |module: &str, descriptors| {
+            admit(step(module), descriptors, &policy, &Limits::default())
+                .map(|_| ())
+                .map_err(|denied| denied.to_string())
+        };
+        assert_eq!(admit("oci://ghcr.io/acme/a:1", 0), Ok(()));
+        assert!(admit("oci://ghcr.io/other/a:1", 0).unwrap_err().contains("policy.allow"));
+        assert!(admit("/a.wasm", 1).unwrap_err().contains("policy.files"));
+        assert!(admit("/a.wasm", 2).unwrap_err().contains("2 descriptors"));
+    }
+
+    #[test]
+    fn patterns_match_whole_texts() {
+        for (pattern, text, expected) in [
+            ("*", "anything", true),
+            ("a/b", "a/b", true),
+            ("a/b", "a/bc", false),
+            ("a/*", "a/", true),
+            ("*/b", "a/c/b", true),
+            ("a*b*c", "a12b3c", true),
+            ("a*b*c", "ac", false),
+            ("ab*bc", "abc", false),
+        ] {
+            assert_eq!(matches(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The cache's files: written aside, made durable, then renamed into place.
+//!
+//! ```text
+//! lock                      held by the one agent that uses this directory
+//! secret                    32 bytes that authenticate what this node compiled
+//! index/                    sled; disposable
+//! wasm/DIGEST               modules as they came, by their SHA-256
+//! modules/KEY/{module,image,manifest}
+//! tmp/                      what is being written; emptied at each start
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+
+use super::key::Key;
+use crate::digest::Digest;
+
+/// How much is read at once.
+const CHUNK: usize = 256 * 1024;
+
+/// The cache's directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FilesError {
+    /// Another agent uses it.
+    #[error("another agent uses the cache {0}: stop it, or choose another --cache")]
+    Locked(PathBuf),
+    /// Somebody else could change it.
+    #[error(
+        "the cache {path} {reason}: native code is run from it, so it must be its agent's alone"
+    )]
+    Exposed {
+        /// The directory or file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The system says no.
+    #[error("cannot {what} {path}: {error}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What came of it.
+        error: io::Error,
+    },
+}
+
+/// Turns an I/O error into one that says what was tried on which path.
+fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FilesError + 'a {
+    move |error| FilesError::Io { what, path: path.to_owned(), error }
+}
+
+/// The directory, held for as long as this value lives.
+pub(crate) struct Files {
+    root: PathBuf,
+    _lock: File,
+}
+
+impl Files {
+    /// Takes the directory, or creates it.
+    pub(crate) fn open(root: &Path) -> Result<Self, FilesError> {
+        create_private(root)?;
+        check_private(root)?;
+        let lock = lock(root)?;
+        let files = Self { root: root.to_owned(), _lock: lock };
+        let tmp = files.tmp();
+        match fs::remove_dir_all(&tmp) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("empty", &tmp)(error));
+            }
+            _ => {}
+        }
+        for directory in [tmp, root.join("wasm"), root.join("modules")] {
+            create_private(&directory)?;
+            check_private(&directory)?;
+        }
+        Ok(files)
+    }
+
+    /// Where things are written before they are renamed into place.
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// The index's directory.
+    pub(crate) fn index(&self) -> PathBuf {
+        self.root.join("index")
+    }
+
+    /// An entry's directory, under this root or another that shows the same files.
+    pub(crate) fn module(root: &Path, key: &Key) -> PathBuf {
+        root.join("modules").join(key.hex())
+    }
+
+    /// The directory itself.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where a module's Wasm is kept.
+    pub(crate) fn wasm(&self, digest: &Digest) -> PathBuf {
+        self.root.join("wasm").join(digest.hex())
+    }
+
+    /// The node's secret, made on the first start.
+    pub(crate) fn secret(&self) -> Result<[u8; 32], FilesError> {
+        let path = self.root.join("secret");
+        match fs::read(&path) {
+            Ok(bytes) => {
+                check_private(&path)?;
+                if let Ok(secret) = bytes.try_into() {
+                    return Ok(secret);
+                }
+                tracing::warn!(path = %path.display(), "the secret is damaged: a new one is made");
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("read", &path)(error)),
+        }
+        let mut secret = [0; 32];
+        File::open("/dev/urandom")
+            .and_then(|mut random| random.read_exact(&mut secret))
+            .map_err(failed("read", Path::new("/dev/urandom")))?;
+        let aside = self.tmp().join("secret");
+        let write = || -> io::Result<()> {
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
+            file.write_all(&secret)?;
+            file.sync_all()?;
+            fs::rename(&aside, &path)?;
+            sync_directory(&self.root)
+        };
+        write().map_err(failed("write", &path))?;
+        Ok(secret)
+    }
+
+    /// An empty directory for an entry that is being made.
+    pub(crate) fn begin_module(&self) -> Result<tempfile::TempDir, FilesError> {
+        tempfile::tempdir_in(self.tmp()).map_err(failed("create a directory in", &self.tmp()))
+    }
+
+    /// Makes an entry durable and moves it into place. Whatever stood there before is replaced.
+    pub(crate) fn publish_module(
+        &self,
+        made: tempfile::TempDir,
+        key: &Key,
+        manifest: &[u8],
+    ) -> Result<(), FilesError> {
+        let target = Self::module(&self.root, key);
+        let write = || -> io::Result<()> {
+            fs::write(made.path().join("manifest"), manifest)?;
+            for file in fs::read_dir(made.path())? {
+                // An error here means that the bytes may not be on the disk: nothing is published.
+                File::open(file?.path())?.sync_all()?;
+            }
+            sync_directory(made.path())?;
+            match fs::rename(made.path(), &target) {
+                Err(error) if is_occupied(&error) => {
+                    fs::remove_dir_all(&target)?;
+                    fs::rename(made.path(), &target)?;
+                }
+                other => other?,
+            }
+            sync_directory(&self.root.join("modules"))
+        };
+        write().map_err(failed("write", &target))
+        // `made` has moved away; dropping it finds nothing to remove.
+    }
+
+    /// Removes an entry. Steps that run it keep what they were lent.
+    pub(crate) fn remove_module(&self, key: &Key) -> Result<(), FilesError> {
+        let path = Self::module(&self.root, key);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A file for Wasm that is on its way.
+    pub(crate) fn begin_wasm(&self) -> Result<tempfile::NamedTempFile, FilesError> {
+        tempfile::NamedTempFile::new_in(self.tmp()).map_err(failed("create a file in", &self.tmp()))
+    }
+
+    /// Makes Wasm durable and moves it into place, under the digest that was checked.
+    pub(crate) fn publish_wasm(
+        &self,
+        made: tempfile::NamedTempFile,
+        digest: &Digest,
+    ) -> Result<(), FilesError> {
+        let target = self.wasm(digest);
+        let write = || -> io::Result<()> {
+            made.as_file().sync_all()?;
+            made.persist(&target).map_err(|error| error.error)?;
+            sync_directory(&self.root.join("wasm"))
+        };
+        write().map_err(failed("write", &target))
+    }
+
+    /// The Wasm of a digest, if it is there and is what its name says. What is not, is removed.
+    pub(crate) fn open_wasm(&self, digest: &Digest) -> Result<Option<File>, FilesError> {
+        let path = self.wasm(digest);
+        let mut file = match open_regular(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open", &path)(error)),
+        };
+        let (found, _) =
+            copy_and_hash(&mut file, &mut io::sink(), u64::MAX).map_err(failed("read", &path))?;
+        if found != *digest {
+            tracing::warn!(%digest, "cached Wasm is damaged: it is removed");
+            self.remove_wasm(digest)?;
+            return Ok(None);
+        }
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))
+            .map_err(|error| failed("read", &path)(error.into()))?;
+        Ok(Some(file))
+    }
+
+    /// Removes a module's Wasm.
+    pub(crate) fn remove_wasm(&self, digest: &Digest) -> Result<(), FilesError> {
+        let path = self.wasm(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(failed("remove", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The keys of all entries on disk.
+    pub(crate) fn keys(&self) -> Result<Vec<Key>, FilesError> {
+        let path = self.root.join("modules");
+        let mut keys = Vec::new();
+        for file in fs::read_dir(&path).map_err(failed("list", &path))? {
+            let name = file.map_err(failed("list", &path))?.file_name();
+            keys.extend(name.to_str().and_then(Key::from_hex));
+        }
+        Ok(keys)
+    }
+}
+
+/// Opens a regular file for reading, and nothing that a link leads to.
+pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"))
+    }
+}
+
+/// Copies to the end and hashes on the way; fails when there are more than `most` bytes.
+pub(crate) fn copy_and_hash(
+    from: &mut impl Read,
+    to: &mut impl Write,
+    most: u64,
+) -> io::Result<(Digest, u64)> {
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; CHUNK];
+    let mut total = 0_u64;
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => return Ok((Digest::from_hasher(hasher), total)),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        total += read as u64;
+        if total > most {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        hasher.update(&buffer[..read]);
+        to.write_all(&buffer[..read])?;
+    }
+}
+
+fn create_private(path: &Path) -> Result<(), FilesError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create", path))
+}
+
+/// Refuses what others could write: whoever can, runs native code in every step of the node.
+fn check_private(path: &Path) -> Result<(), FilesError> {
+    let metadata = fs::symlink_metadata(path).map_err(failed("look at", path))?;
+    let exposed = |reason: String| FilesError::Exposed { path: path.to_owned(), reason };
+    let me = rustix::process::geteuid().as_raw();
+    if metadata.is_symlink() {
+        return Err(exposed("is a symbolic link".to_owned()));
+    }
+    if metadata.uid() != me {
+        return Err(exposed(format!("belongs to user {}, not to {me}", metadata.uid())));
+    }
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o022 != 0 {
+        return Err(exposed(format!("has mode {mode:04o}, which lets others write")));
+    }
+    Ok(())
+}
+
+fn lock(root: &Path) -> Result<File, FilesError> {
+    let path = root.join("lock");
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(failed("open", &path))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => Err(FilesError::Locked(root.to_owned())),
+        Err(error) => Err(failed("lock", &path)(error.into())),
+    }
+}
+
+fn is_occupied(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}

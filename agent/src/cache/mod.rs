@@ -1,0 +1,242 @@
+//! The cache of compiled modules: content-addressed files beside a disposable index.
+
+mod files;
+mod index;
+mod key;
+mod manifest;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub(crate) use files::{Files, FilesError, copy_and_hash, open_regular};
+pub(crate) use index::{IndexError, ModuleRecord, ReferenceRecord};
+pub(crate) use key::{FORMAT, Key, Tier};
+pub(crate) use manifest::{FileRecord, Manifest};
+
+use crate::digest::Digest;
+use index::Index;
+use manifest::{MAX_MANIFEST, ManifestError, Secret};
+
+/// The artifact's name in an entry.
+pub(crate) const MODULE_FILE: &str = "module";
+
+/// The name of what was taken out of the module before it was compiled, where something was.
+pub(crate) const IMAGE_FILE: &str = "image";
+
+/// Something is wrong with the cache.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CacheError {
+    /// With its files.
+    #[error(transparent)]
+    Files(#[from] FilesError),
+    /// With its index.
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    /// The compiler left something else than was agreed.
+    #[error("the compiler left {0} in its output")]
+    Output(String),
+}
+
+/// The open cache of this node.
+pub(crate) struct Cache {
+    files: Files,
+    index: Index,
+    secret: Secret,
+    identity: String,
+}
+
+impl Cache {
+    /// Takes the directory and opens the index. `identity` is what the compiler says of itself.
+    pub(crate) fn open(root: &Path, identity: String) -> Result<Self, CacheError> {
+        let files = Files::open(root)?;
+        let secret = Secret::new(files.secret()?);
+        let index = Index::open(&files.index())?;
+        let cache = Self { files, index, secret, identity };
+        cache.reconcile()?;
+        Ok(cache)
+    }
+
+    /// The files, for what is written into the cache.
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// Makes the index agree with the entries on disk, after a stop at any moment or when it is
+    /// new. What is not to be believed is removed.
+    fn reconcile(&self) -> Result<(), CacheError> {
+        let on_disk: HashSet<Key> = self.files.keys()?.into_iter().collect();
+        let mut indexed = HashSet::new();
+        for record in self.index.modules() {
+            let (key, _) = record?;
+            if on_disk.contains(&key) {
+                indexed.insert(key);
+            } else {
+                self.index.remove_module(&key)?;
+            }
+        }
+        for key in on_disk.difference(&indexed) {
+            match self.manifest(key) {
+                Ok(manifest) => self.note(key, &manifest)?,
+                Err(reason) => {
+                    tracing::warn!(key = %key.hex(), %reason, "a cached module is removed");
+                    self.files.remove_module(key)?;
+                }
+            }
+        }
+        self.index.flush()?;
+        Ok(())
+    }
+
+    /// The key of a module's form of one tier.
+    pub(crate) fn key(&self, wasm: &Digest, tier: Tier) -> Key {
+        Key::new(wasm, tier, &self.identity)
+    }
+
+    /// The best compiled form of a module that is there.
+    pub(crate) fn find(&self, wasm: &Digest) -> Result<Option<(Key, ModuleRecord)>, CacheError> {
+        for tier in [Tier::Optimized, Tier::Baseline] {
+            let key = self.key(wasm, tier);
+            if let Some(record) = self.index.module(&key)? {
+                return Ok(Some((key, record)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Notes that a step ran a module now.
+    pub(crate) fn touch(&self, key: &Key, record: &ModuleRecord) -> Result<(), CacheError> {
+        let used = now();
+        // Once a second is often enough to know what was used least recently.
+        if record.used != used {
+            self.index.put_module(key, &ModuleRecord { used, ..record.clone() })?;
+        }
+        Ok(())
+    }
+
+    /// Reads the manifest of an entry, if this node wrote it.
+    pub(crate) fn manifest(&self, key: &Key) -> Result<Manifest, String> {
+        let path = Files::module(self.files.root(), key).join("manifest");
+        let mut file = open_regular(&path).map_err(|error| error.to_string())?;
+        let mut bytes = Vec::new();
+        copy_and_hash(&mut file, &mut bytes, MAX_MANIFEST).map_err(|error| error.to_string())?;
+        self.secret.open(&bytes, key).map_err(|error: ManifestError| error.to_string())
+    }
+
+    /// Publishes what the compiler made of a module.
+    pub(crate) fn publish(
+        &self,
+        made: tempfile::TempDir,
+        wasm: &Digest,
+        tier: Tier,
+        compile_us: u64,
+    ) -> Result<Key, CacheError> {
+        let key = self.key(wasm, tier);
+        let mut records = Vec::new();
+        for name in [MODULE_FILE, IMAGE_FILE] {
+            let path = made.path().join(name);
+            match open_regular(&path) {
+                Ok(mut file) => {
+                    let (digest, bytes) = copy_and_hash(&mut file, &mut std::io::sink(), u64::MAX)
+                        .map_err(|error| CacheError::Output(format!("{name}: {error}")))?;
+                    records.push(FileRecord { name: name.to_owned(), bytes, digest });
+                }
+                Err(error)
+                    if error.kind() == std::io::ErrorKind::NotFound && name == IMAGE_FILE => {}
+                Err(error) => return Err(CacheError::Output(format!("{name}: {error}"))),
+            }
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            key: key.hex(),
+            wasm: *wasm,
+            tier,
+            compile_us,
+            files: records,
+        };
+        self.files.publish_module(made, &key, &self.secret.seal(&manifest))?;
+        self.note(&key, &manifest)?;
+        Ok(key)
+    }
+
+    fn note(&self, key: &Key, manifest: &Manifest) -> Result<(), CacheError> {
+        let record = ModuleRecord {
+            wasm: manifest.wasm,
+            tier: manifest.tier,
+            bytes: manifest.bytes(),
+            used: now(),
+        };
+        Ok(self.index.put_module(key, &record)?)
+    }
+
+    /// Forgets one compiled form, whatever is left of it.
+    pub(crate) fn discard(&self, key: &Key) -> Result<(), CacheError> {
+        self.index.remove_module(key)?;
+        Ok(self.files.remove_module(key)?)
+    }
+
+    /// Removes a module: every compiled form, its Wasm, and every reference to it. Says how many
+    /// bytes of compiled code that gave back, or that there was nothing.
+    pub(crate) fn remove(&self, wasm: &Digest) -> Result<Option<u64>, CacheError> {
+        let mut freed = None;
+        for record in self.index.modules() {
+            let (key, record) = record?;
+            if record.wasm == *wasm {
+                self.discard(&key)?;
+                *freed.get_or_insert(0) += record.bytes;
+            }
+        }
+        for record in self.index.references() {
+            let (name, record) = record?;
+            if record.wasm == *wasm {
+                self.index.remove_reference(&name)?;
+            }
+        }
+        self.files.remove_wasm(wasm)?;
+        Ok(freed)
+    }
+
+    /// What a reference was last seen to mean, and how many seconds ago.
+    pub(crate) fn reference(
+        &self,
+        name: &str,
+    ) -> Result<Option<(ReferenceRecord, u64)>, CacheError> {
+        let record = self.index.reference(name)?;
+        Ok(record.map(|record| {
+            let age = now().saturating_sub(record.seen);
+            (record, age)
+        }))
+    }
+
+    /// Notes what a reference means now.
+    pub(crate) fn note_reference(
+        &self,
+        name: &str,
+        wasm: Digest,
+        bytes: u64,
+        manifest: String,
+    ) -> Result<(), CacheError> {
+        let record = ReferenceRecord { wasm, bytes, manifest, seen: now() };
+        Ok(self.index.put_reference(name, &record)?)
+    }
+
+    /// Every compiled form in the cache.
+    pub(crate) fn modules(&self) -> Result<Vec<(Key, ModuleRecord)>, CacheError> {
+        Ok(self.index.modules().collect::<Result<_, _>>()?)
+    }
+
+    /// Every reference that is known.
+    pub(crate) fn references(&self) -> Result<Vec<(String, ReferenceRecord)>, CacheError> {
+        Ok(self.index.references().collect::<Result<_, _>>()?)
+    }
+
+    /// Writes the index to disk.
+    pub(crate) fn flush(&self) -> Result<(), CacheError> {
+        Ok(self.index.flush()?)
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,270 @@
+//! Runs the compiler: a process of its own for every compilation, ended at its limits.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use rustix::process::Pid;
+use serde::Deserialize;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use warmstep_wire::message::Phase;
+
+use crate::cache::Tier;
+use crate::config::Limits;
+use crate::flight::Watcher;
+
+/// The most that is read of what one compiler reports, in bytes: a hundred lines of progress, the
+/// module's imports, a reason.
+const MAX_REPORT: u64 = 4 * 1024 * 1024;
+
+/// How long the compiler may take to say what it is.
+const IDENTIFY_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How nice a compilation is that no step waits for.
+const BACKGROUND_NICE: i32 = 19;
+
+/// The modules whose functions a runner of this version has.
+const KNOWN_IMPORTS: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
+
+/// How many unknown imports are named before the rest is counted.
+const NAMED_IMPORTS: usize = 5;
+
+/// A module was not compiled.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum CompileError {
+    /// It cannot be: it will fail the same way again.
+    #[error("{0}")]
+    Module(String),
+    /// This tier cannot compile it; another may.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The compiler itself failed.
+    #[error("the compiler failed: {0}")]
+    Failed(String),
+}
+
+fn io_failed(error: std::io::Error) -> CompileError {
+    CompileError::Failed(error.to_string())
+}
+
+/// What the compiler says on its stderr, one JSON object a line.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "report", rename_all = "snake_case")]
+enum Report {
+    Module {
+        #[serde(default)]
+        imports: Vec<String>,
+    },
+    Progress {
+        done: u64,
+        total: u64,
+    },
+    Failed {
+        reason: String,
+    },
+    Unsupported {
+        reason: String,
+    },
+    /// What a newer compiler says besides.
+    #[serde(other)]
+    Other,
+}
+
+/// The compiler's binary and its limits.
+pub(crate) struct Compiler {
+    binary: PathBuf,
+    module_bytes: u64,
+    memory: u64,
+    time: Duration,
+}
+
+impl Compiler {
+    /// A compiler that has not been asked anything yet.
+    pub(crate) fn new(binary: &Path, limits: &Limits) -> Self {
+        Self {
+            binary: binary.to_owned(),
+            module_bytes: limits.module.as_u64(),
+            memory: limits.compile_memory.as_u64(),
+            time: limits.compile_time,
+        }
+    }
+
+    /// What decides about the code that the compiler makes: a part of every key.
+    pub(crate) async fn identity(&self) -> Result<String, CompileError> {
+        let output = self.command().arg("--identify").stdin(Stdio::null()).output();
+        let output = tokio::time::timeout(IDENTIFY_DEADLINE, output)
+            .await
+            .map_err(|_| CompileError::Failed("it does not say what it is".to_owned()))?
+            .map_err(|error| {
+                CompileError::Failed(format!("cannot run {}: {error}", self.binary.display()))
+            })?;
+        let identity = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        if output.status.success() && !identity.is_empty() && !identity.contains('\n') {
+            Ok(identity)
+        } else {
+            Err(CompileError::Failed(format!(
+                "{} --identify ended with {}",
+                self.binary.display(),
+                output.status
+            )))
+        }
+    }
+
+    /// Compiles `wasm` into the empty directory `out`.
+    pub(crate) async fn compile(
+        &self,
+        wasm: std::fs::File,
+        tier: Tier,
+        out: &Path,
+        background: bool,
+        watcher: &Watcher,
+    ) -> Result<(), CompileError> {
+        watcher.tell(Phase::Compile, 0, 0);
+        let mut child = self
+            .command()
+            .args(["--tier", tier.name(), "--out"])
+            .arg(out)
+            .args(["--module-bytes", &self.module_bytes.to_string()])
+            .args(["--memory", &self.memory.to_string()])
+            // Threads add their time up: the wall clock is the stricter limit on a busy node.
+            .args(["--cpu", &self.time.as_secs().saturating_mul(processors()).to_string()])
+            .stdin(Stdio::from(wasm))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(io_failed)?;
+        if background {
+            lower(&child);
+        }
+        let stderr = child.stderr.take();
+        let work = async {
+            let verdict = match stderr {
+                Some(stderr) => listen(stderr, watcher).await?,
+                None => None,
+            };
+            let status = child.wait().await.map_err(io_failed)?;
+            Ok((verdict, status))
+        };
+        // Dropping the child kills it, so a deadline or an error leaves nothing behind.
+        let (verdict, status) = tokio::time::timeout(self.time, work).await.map_err(|_| {
+            CompileError::Module(format!(
+                "compiling it takes longer than {} (limits.compile_time)",
+                humantime::format_duration(self.time)
+            ))
+        })??;
+        match (status.success(), verdict) {
+            (true, _) => Ok(()),
+            (false, Some(error)) => Err(error),
+            (false, None) => Err(self.ended(status)),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.env_clear().current_dir("/").kill_on_drop(true);
+        command
+    }
+
+    /// A compiler that ends without a word was ended: by a limit, or by its own fault.
+    fn ended(&self, status: ExitStatus) -> CompileError {
+        use std::os::unix::process::ExitStatusExt;
+        match status.signal() {
+            Some(signal) => CompileError::Module(format!(
+                "compiling it was ended by signal {signal}: it takes more than {} bytes of memory \
+                 (limits.compile_memory), too much time, or breaks the compiler",
+                self.memory
+            )),
+            None => CompileError::Failed(format!("it ended with {status} and said nothing")),
+        }
+    }
+}
+
+fn processors() -> u64 {
+    std::thread::available_parallelism().map_or(1, |count| count.get() as u64)
+}
+
+/// Lets everything else on the node go first.
+fn lower(child: &Child) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid
+        && let Err(error) = rustix::process::setpriority_process(Some(pid), BACKGROUND_NICE)
+    {
+        tracing::debug!(%error, "a background compilation keeps its priority");
+    }
+}
+
+/// Follows the reports to their end. The last word on what is wrong is the verdict.
+async fn listen(
+    stderr: ChildStderr,
+    watcher: &Watcher,
+) -> Result<Option<CompileError>, CompileError> {
+    let mut lines = BufReader::new(stderr.take(MAX_REPORT)).lines();
+    let mut verdict = None;
+    while let Some(line) = lines.next_line().await.map_err(io_failed)? {
+        match serde_json::from_str(&line) {
+            Ok(Report::Progress { done, total }) => watcher.tell(Phase::Compile, done, total),
+            Ok(Report::Module { imports }) => check_imports(&imports)?,
+            Ok(Report::Failed { reason }) => verdict = Some(CompileError::Module(reason)),
+            Ok(Report::Unsupported { reason }) => {
+                verdict = Some(CompileError::Unsupported(reason));
+            }
+            Ok(Report::Other) => {}
+            Err(_) => tracing::warn!(line = %line.escape_debug(), "the compiler says"),
+        }
+    }
+    Ok(verdict)
+}
+
+/// Refuses a module that no runner can run, before anything is compiled.
+fn check_imports(imports: &[String]) -> Result<(), CompileError> {
+    let known = |import: &&String| {
+        KNOWN_IMPORTS
+            .iter()
+            .any(|known| import.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')))
+    };
+    let unknown: Vec<&String> = imports.iter().filter(|import| !known(import)).collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<String> =
+        unknown.iter().take(NAMED_IMPORTS).map(|name| name.escape_debug().to_string()).collect();
+    if unknown.len() > NAMED_IMPORTS {
+        names.push(format!("and {} more", unknown.len() - NAMED_IMPORTS));
+    }
+    Err(CompileError::Module(format!(
+        "it imports what no step has: {}; build it for wasm32-wasip1 (wasi_snapshot_preview1)",
+        names.join(", ")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_imports_are_named() {
+        let imports = |names: &[&str]| -> Vec<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        };
+        let known = ["wasi_snapshot_preview1.fd_write", "wasi_unstable.fd_read"];
+        assert!(check_imports(&imports(&known)).is_ok());
+        let mut mixed = imports(&known);
+        mixed.extend(imports(&["env.a", "wasi_snapshot_preview12.x"]));
+        let error = check_imports(&mixed).unwrap_err().to_string();
+        assert!(error.contains("env.a, wasi_snapshot_preview12.x;"), "{error}");
+        let many: Vec<String> = (0..9).map(|number| format!("env.f{number}")).collect();
+        assert!(check_imports(&many).unwrap_err().to_string().contains("env.f4, and 4 more;"));
+    }
+
+    #[test]
+    fn reports_are_read_and_new_ones_are_passed_over() {
+        let read = |line: &str| serde_json::from_str::<Report>(line).unwrap();
+        assert!(matches!(
+            read(r#"{"report":"progress","done":1,"total":2}"#),
+            Report::Progress { done: 1, total: 2 }
+        ));
+        assert!(matches!(read(r#"{"report":"module","functions":3}"#), Report::Module { .. }));
+        assert!(matches!(read(r#"{"report":"news","of":"tomorrow"}"#), Report::Other));
+    }
+}

@@ -1,0 +1,317 @@
+//! Flags, environment and a TOML file become one validated value. Nothing here touches the system.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+use warmstep_registry::RegistryConfig;
+
+use crate::arguments::ServeArguments;
+
+/// What the agent runs with.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The socket on which steps are handed over.
+    pub(crate) socket: PathBuf,
+    /// The directory of the cache.
+    pub(crate) cache: PathBuf,
+    /// The same directory through a read-only mount, from which modules are lent.
+    pub(crate) lend_from: Option<PathBuf>,
+    /// The runner's binary.
+    pub(crate) runner: PathBuf,
+    /// The compiler's binary.
+    pub(crate) compiler: PathBuf,
+    /// How modules are compiled.
+    pub(crate) tiers: Tiers,
+    /// How long a tag stays what it was, before the registry is asked again.
+    pub(crate) tag_ttl: Duration,
+    /// How long steps that wait are still served after SIGTERM.
+    pub(crate) drain: Duration,
+    /// How lines are logged.
+    pub(crate) log_format: LogFormat,
+    /// Bounds on everything that comes from outside.
+    pub(crate) limits: Limits,
+    /// What steps may ask for.
+    pub(crate) policy: Policy,
+    /// How registries are reached.
+    pub(crate) registries: RegistryConfig,
+}
+
+/// How modules are compiled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Tiers {
+    /// Compiled fast for the step that waits, and again with effort in the background.
+    #[default]
+    BaselineFirst,
+    /// Compiled once, with effort.
+    OptimizedOnly,
+}
+
+/// How lines are logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one object a line.
+    Json,
+}
+
+/// Bounds on everything that comes from outside.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// The memory of a step that names none: its linear memories and tables together.
+    pub(crate) memory: ByteSize,
+    /// The most memory a step may ask for.
+    pub(crate) memory_max: ByteSize,
+    /// The time of a step that names none; zero for no limit.
+    #[serde(with = "humantime_serde")]
+    pub(crate) timeout: Duration,
+    /// The most time a step may ask for; zero for no limit.
+    #[serde(with = "humantime_serde")]
+    pub(crate) timeout_max: Duration,
+    /// The largest module, in bytes of Wasm.
+    pub(crate) module: ByteSize,
+    /// How many connections may be open, running steps included: each costs a descriptor.
+    pub(crate) connections: usize,
+    /// How many steps may wait for their module at once; more are told to come back.
+    pub(crate) waiting: usize,
+    /// How many modules are pulled at once.
+    pub(crate) pulls: usize,
+    /// How many modules are compiled at once; each compiler uses every processor.
+    pub(crate) compiles: usize,
+    /// The most memory one compilation may take.
+    pub(crate) compile_memory: ByteSize,
+    /// The most time one compilation may take.
+    #[serde(with = "humantime_serde")]
+    pub(crate) compile_time: Duration,
+    /// The most memory that sealed copies of modules may take, where there is no read-only mount.
+    pub(crate) lend_memory: ByteSize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::mib(512),
+            memory_max: ByteSize::gib(4),
+            timeout: Duration::ZERO,
+            timeout_max: Duration::ZERO,
+            module: ByteSize::mib(256),
+            connections: 4096,
+            waiting: 1024,
+            pulls: 4,
+            compiles: 1,
+            compile_memory: ByteSize::gib(4),
+            compile_time: Duration::from_secs(300),
+            lend_memory: ByteSize::gib(1),
+        }
+    }
+}
+
+/// What steps may ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Policy {
+    /// References that may run: `registry/repository` with `*` for any run of characters.
+    pub(crate) allow: Vec<String>,
+    /// Whether a module may be a file of the step's pod.
+    pub(crate) files: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { allow: vec!["*".to_owned()], files: true }
+    }
+}
+
+/// The configuration file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    socket: Option<PathBuf>,
+    cache: Option<PathBuf>,
+    lend_from: Option<PathBuf>,
+    runner: Option<PathBuf>,
+    compiler: Option<PathBuf>,
+    tiers: Option<Tiers>,
+    #[serde(with = "humantime_serde")]
+    tag_ttl: Option<Duration>,
+    #[serde(with = "humantime_serde")]
+    drain: Option<Duration>,
+    log_format: Option<LogFormat>,
+    docker_config: Option<PathBuf>,
+    limits: Limits,
+    policy: Policy,
+    registry: std::collections::BTreeMap<String, warmstep_registry::HostConfig>,
+}
+
+/// The configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// The file is not what is expected.
+    #[error("configuration: {0}")]
+    File(String),
+    /// A value makes no sense.
+    #[error("configuration: {name} {reason}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// What is wrong with it and what would be right.
+        reason: String,
+    },
+}
+
+fn value(name: &'static str, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { name, reason: reason.into() }
+}
+
+impl Config {
+    /// Merges flags (and the environment, which clap reads) over the file's text over the defaults.
+    /// `beside` is the directory of the agent's own binary, where its parts are looked for.
+    pub(crate) fn new(
+        arguments: &ServeArguments,
+        file: &str,
+        beside: &std::path::Path,
+    ) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(file).map_err(|error| file_error(&error, file))?;
+        let default = |path: &str| PathBuf::from(path);
+        let part = |flag: &Option<PathBuf>, set: Option<PathBuf>, name: &str| {
+            flag.clone().or(set).unwrap_or_else(|| beside.join(name))
+        };
+        let mut registries = RegistryConfig {
+            hosts: file.registry,
+            docker_config: arguments.docker_config.clone().or(file.docker_config),
+            ..RegistryConfig::default()
+        };
+        registries.limits.module_bytes = file.limits.module.as_u64();
+        let config = Self {
+            socket: arguments
+                .socket
+                .clone()
+                .or(file.socket)
+                .unwrap_or_else(|| default(warmstep_wire::DEFAULT_SOCKET)),
+            cache: arguments
+                .cache
+                .clone()
+                .or(file.cache)
+                .unwrap_or_else(|| default(crate::arguments::DEFAULT_CACHE)),
+            lend_from: arguments.lend_from.clone().or(file.lend_from),
+            runner: part(&arguments.runner, file.runner, "warmstep-run"),
+            compiler: part(&arguments.compiler, file.compiler, "warmstep-compile"),
+            tiers: arguments.tiers.or(file.tiers).unwrap_or_default(),
+            tag_ttl: file.tag_ttl.unwrap_or(Duration::from_secs(300)),
+            drain: arguments.drain.or(file.drain).unwrap_or(Duration::from_secs(25)),
+            log_format: arguments.log_format.or(file.log_format).unwrap_or_default(),
+            limits: file.limits,
+            policy: file.policy,
+            registries,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        for (name, path) in [("socket", &self.socket), ("cache", &self.cache)] {
+            if !path.is_absolute() {
+                return Err(value(
+                    name,
+                    format!("must be an absolute path, not {}", path.display()),
+                ));
+            }
+        }
+        for (name, number) in [
+            ("limits.connections", limits.connections),
+            ("limits.waiting", limits.waiting),
+            ("limits.pulls", limits.pulls),
+            ("limits.compiles", limits.compiles),
+        ] {
+            if number == 0 {
+                return Err(value(name, "must be at least 1"));
+            }
+        }
+        if limits.memory > limits.memory_max {
+            return Err(value("limits.memory", "must not be more than limits.memory_max"));
+        }
+        if !limits.timeout_max.is_zero()
+            && (limits.timeout.is_zero() || limits.timeout > limits.timeout_max)
+        {
+            return Err(value(
+                "limits.timeout",
+                "must be set, and not be more than limits.timeout_max, where that is set",
+            ));
+        }
+        if limits.compile_memory < ByteSize::mib(256) {
+            return Err(value("limits.compile_memory", "must be at least 256MiB"));
+        }
+        if limits.compile_time < Duration::from_secs(1) {
+            return Err(value("limits.compile_time", "must be at least 1s"));
+        }
+        Ok(())
+    }
+}
+
+/// toml's own message spans lines; an operator's log wants one.
+fn file_error(error: &toml::de::Error, text: &str) -> ConfigError {
+    let line = error
+        .span()
+        .map(|span| text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1);
+    let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+    ConfigError::File(match line {
+        Some(line) => format!("line {line}: {message}"),
+        None => message,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Result<Config, String> {
+        Config::new(&ServeArguments::default(), text, std::path::Path::new("/opt/warmstep"))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn defaults_stand_without_a_file() {
+        let config = config("").unwrap();
+        assert_eq!(config.socket, PathBuf::from("/run/warmstep/agent.sock"));
+        assert_eq!(config.runner, PathBuf::from("/opt/warmstep/warmstep-run"));
+        assert_eq!(config.limits, Limits::default());
+        assert!(config.policy.files);
+    }
+
+    #[test]
+    fn the_file_is_read_and_flags_win() {
+        let text = "cache = '/a'\ntiers = 'optimized-only'\n[limits]\nmemory = '1GiB'\n\
+                    timeout = '30s'\n[registry.'localhost:5000']\nplain_http = true\n";
+        let flags =
+            ServeArguments { cache: Some(PathBuf::from("/b")), ..ServeArguments::default() };
+        let config = Config::new(&flags, text, std::path::Path::new("/")).unwrap();
+        assert_eq!(config.cache, PathBuf::from("/b"));
+        assert_eq!(config.tiers, Tiers::OptimizedOnly);
+        assert_eq!(config.limits.memory, ByteSize::gib(1));
+        assert_eq!(config.limits.timeout, Duration::from_secs(30));
+        assert!(config.registries.hosts["localhost:5000"].plain_http);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_name() {
+        for (text, said) in [
+            ("sokcet = '/a'", "line 1: unknown field `sokcet`"),
+            ("\n[limits]\nmemory = 'much'", "line 3: "),
+            ("socket = 'here'", "socket must be an absolute path, not here"),
+            ("[limits]\nmemory = '8GiB'", "limits.memory must not be more"),
+            ("[limits]\ncompiles = 0", "limits.compiles must be at least 1"),
+            ("[limits]\ntimeout_max = '1s'", "limits.timeout must be set"),
+        ] {
+            let error = config(text).unwrap_err();
+            assert!(error.contains(said), "{text}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

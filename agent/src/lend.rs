@@ -1,0 +1,227 @@
+//! What is lent to pods: descriptors that nobody can write through, checked against their manifest.
+//!
+//! A root process in a pod can open `/proc/self/fd/N` again for writing. It fails where the
+//! descriptor was opened through a read-only mount, and where it is a sealed memfd; nothing else is
+//! lent.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
+use warmstep_wire::plan::Plan;
+
+use crate::cache::{
+    FileRecord, Files, IMAGE_FILE, Key, MODULE_FILE, Manifest, copy_and_hash, open_regular,
+};
+use crate::digest::Digest;
+
+/// A module that can be lent, as often as it is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Lendable {
+    /// The artifact.
+    pub(crate) module: Arc<OwnedFd>,
+    /// What was taken out of the module before it was compiled.
+    pub(crate) image: Option<Arc<OwnedFd>>,
+}
+
+/// Something cannot be lent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LendError {
+    /// A file is not what its manifest says.
+    #[error("its file {0} is not what was compiled")]
+    Changed(String),
+    /// There is no artifact in it.
+    #[error("it has no artifact")]
+    Empty,
+    /// The directory to lend from can be written through.
+    #[error("{0} is not on a read-only mount: what is lent from it could be rewritten by a pod")]
+    Writable(PathBuf),
+    /// The system says no.
+    #[error("cannot lend {path}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> LendError + '_ {
+    move |error| LendError::Io { path: path.to_owned(), error }
+}
+
+struct Held {
+    lendable: Lendable,
+    used: Instant,
+    /// Bytes of memory that this costs: none for files on a read-only mount.
+    memory: u64,
+}
+
+/// The runner, and the modules that were checked since this agent started.
+pub(crate) struct Lender {
+    runner: OwnedFd,
+    cache: PathBuf,
+    read_only: Option<PathBuf>,
+    most_memory: u64,
+    held: Mutex<HashMap<Key, Held>>,
+}
+
+impl Lender {
+    /// Opens the runner. `read_only` shows the cache through a read-only mount.
+    pub(crate) fn new(
+        runner: &Path,
+        cache: &Path,
+        read_only: Option<&Path>,
+        most_memory: u64,
+    ) -> Result<Self, LendError> {
+        if let Some(path) = read_only {
+            let directory = File::open(path).map_err(failed(path))?;
+            if !is_read_only(&directory).map_err(failed(path))? {
+                return Err(LendError::Writable(path.to_owned()));
+            }
+        }
+        let file = open_regular(runner).map_err(failed(runner))?;
+        let runner = if is_read_only(&file).map_err(failed(runner))? {
+            file.into()
+        } else {
+            seal_file(file, None, MemfdFlags::EXEC).map_err(failed(runner))?.0
+        };
+        Ok(Self {
+            runner,
+            cache: cache.to_owned(),
+            read_only: read_only.map(Path::to_owned),
+            most_memory,
+            held: Mutex::default(),
+        })
+    }
+
+    /// The runner.
+    pub(crate) fn runner(&self) -> &OwnedFd {
+        &self.runner
+    }
+
+    /// A module that was checked before.
+    pub(crate) fn held(&self, key: &Key) -> Option<Lendable> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = held.get_mut(key)?;
+        found.used = Instant::now();
+        Some(found.lendable.clone())
+    }
+
+    /// Opens and checks the files of an entry. This reads all of them: once an agent's life.
+    pub(crate) fn hold(&self, key: &Key, manifest: &Manifest) -> Result<Lendable, LendError> {
+        let root = self.read_only.as_ref().unwrap_or(&self.cache);
+        let directory = Files::module(root, key);
+        let record = manifest.file(MODULE_FILE).ok_or(LendError::Empty)?;
+        let (module, mut memory) = self.check(&directory, record)?;
+        let image = match manifest.file(IMAGE_FILE) {
+            Some(record) => {
+                let (image, more) = self.check(&directory, record)?;
+                memory += more;
+                Some(Arc::new(image))
+            }
+            None => None,
+        };
+        let lendable = Lendable { module: Arc::new(module), image };
+        self.keep(key, &lendable, memory);
+        Ok(lendable)
+    }
+
+    /// Lends nothing of this entry any more. Steps that run it keep what they have.
+    pub(crate) fn release(&self, key: &Key) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    fn keep(&self, key: &Key, lendable: &Lendable, memory: u64) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(*key, Held { lendable: lendable.clone(), used: Instant::now(), memory });
+        while held.values().map(|held| held.memory).sum::<u64>() > self.most_memory {
+            let oldest = held
+                .iter()
+                .filter(|(other, held)| *other != key && held.memory > 0)
+                .min_by_key(|(_, held)| held.used)
+                .map(|(oldest, _)| *oldest);
+            let Some(oldest) = oldest else { break };
+            held.remove(&oldest);
+        }
+    }
+
+    /// Opens one file and checks it on the very descriptor that will be lent.
+    fn check(&self, directory: &Path, record: &FileRecord) -> Result<(OwnedFd, u64), LendError> {
+        let path = directory.join(&record.name);
+        let mut file = open_regular(&path).map_err(failed(&path))?;
+        let changed = || LendError::Changed(record.name.clone());
+        if file.metadata().map_err(failed(&path))?.len() != record.bytes {
+            return Err(changed());
+        }
+        if self.read_only.is_some() && is_read_only(&file).map_err(failed(&path))? {
+            let (digest, _) =
+                copy_and_hash(&mut file, &mut io::sink(), record.bytes).map_err(failed(&path))?;
+            let same = digest == record.digest;
+            return if same { Ok((file.into(), 0)) } else { Err(changed()) };
+        }
+        let (copy, digest) =
+            seal_file(file, Some(record.bytes), MemfdFlags::NOEXEC_SEAL).map_err(failed(&path))?;
+        if digest == record.digest { Ok((copy, record.bytes)) } else { Err(changed()) }
+    }
+}
+
+/// A launch plan as a sealed memfd.
+pub(crate) fn seal_plan(plan: &Plan) -> io::Result<OwnedFd> {
+    let mut file = memfd("warmstep-plan", MemfdFlags::NOEXEC_SEAL)?;
+    file.write_all(&plan.encode())?;
+    seal(file)
+}
+
+/// Copies a file into a sealed memfd and says what was copied.
+fn seal_file(
+    mut file: File,
+    most: Option<u64>,
+    executable: MemfdFlags,
+) -> io::Result<(OwnedFd, Digest)> {
+    let mut copy = memfd("warmstep-module", executable)?;
+    let (digest, _) = copy_and_hash(&mut file, &mut copy, most.unwrap_or(u64::MAX))?;
+    Ok((seal(copy)?, digest))
+}
+
+/// Whether a memfd can be executed has to be said since Linux 6.3, and cannot be said before.
+fn memfd(name: &str, executable: MemfdFlags) -> io::Result<File> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    match rustix::fs::memfd_create(name, flags | executable) {
+        Err(rustix::io::Errno::INVAL) => Ok(rustix::fs::memfd_create(name, flags)?.into()),
+        other => Ok(other?.into()),
+    }
+}
+
+fn seal(file: File) -> io::Result<OwnedFd> {
+    let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+    rustix::fs::fcntl_add_seals(&file, seals)?;
+    Ok(file.into())
+}
+
+fn is_read_only(file: impl AsFd) -> io::Result<bool> {
+    Ok(rustix::fs::fstatvfs(file)?.f_flag.contains(StatVfsMountFlags::RDONLY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_copy_cannot_be_written_again() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"native code").unwrap();
+        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).unwrap();
+        let (copy, digest) = seal_file(file, None, MemfdFlags::NOEXEC_SEAL).unwrap();
+        assert_eq!(digest, Digest::of(b"native code"));
+        assert!(rustix::io::write(&copy, b"x").is_err());
+        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&copy));
+        let again = std::fs::OpenOptions::new().write(true).open(path);
+        assert!(again.and_then(|mut file| file.write_all(b"x")).is_err());
+    }
+}

@@ -1,0 +1,137 @@
+//! Wiring: the parts are made, the sockets bound, and SIGTERM drains.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use warmstep_registry::Registries;
+
+use crate::admin;
+use crate::arguments::ServeArguments;
+use crate::cache::Cache;
+use crate::compile::Compiler;
+use crate::config::Config;
+use crate::lend::Lender;
+use crate::listener::Listener;
+use crate::pipeline::Pipeline;
+use crate::recent::Recent;
+use crate::session::Shared;
+use crate::{steps, telemetry};
+
+/// The steps' socket is for every user in every pod that is given its directory.
+const STEPS_MODE: u32 = 0o666;
+
+/// The operator's socket is for the agent's own user.
+const ADMIN_MODE: u32 = 0o600;
+
+/// How long a failed `accept` waits: with no descriptors left, trying again at once only burns.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Reads the configuration: the file, the flags, the environment.
+pub(crate) fn configure(arguments: &ServeArguments) -> Result<Config> {
+    let text = match &arguments.config {
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the configuration {}", path.display()))?,
+        None => String::new(),
+    };
+    let own = std::env::current_exe().context("cannot find the agent's own binary")?;
+    let beside = own.parent().unwrap_or(Path::new("/"));
+    Ok(Config::new(arguments, &text, beside)?)
+}
+
+/// Serves steps until SIGTERM or SIGINT.
+pub(crate) async fn serve(config: Config) -> Result<()> {
+    telemetry::start(config.log_format);
+    let config = Arc::new(config);
+    let shared = prepare(Arc::clone(&config)).await?;
+    let admin_listener = Listener::bind(&config.cache.join(admin::SOCKET), ADMIN_MODE).await?;
+    let listener = Listener::bind(&config.socket, STEPS_MODE).await?;
+    let connections = Arc::new(Semaphore::new(config.limits.connections));
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"), socket = %config.socket.display(),
+        cache = %config.cache.display(), "serving"
+    );
+    tokio::select! {
+        () = accept_steps(&listener, &shared, &connections) => {}
+        () = accept_admin(&admin_listener, &shared) => {}
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    // From here on shims find no agent, and wait for the next one.
+    drop(listener);
+    drain(&shared).await;
+    shared.pipeline.cache().flush()?;
+    tracing::info!("ended");
+    Ok(())
+}
+
+async fn prepare(config: Arc<Config>) -> Result<Arc<Shared>> {
+    let compiler = Compiler::new(&config.compiler, &config.limits);
+    let identity = compiler.identity().await?;
+    let cache = Cache::open(&config.cache, identity)?;
+    let lender = Lender::new(
+        &config.runner,
+        &config.cache,
+        config.lend_from.as_deref(),
+        config.limits.lend_memory.as_u64(),
+    )?;
+    let registries = Registries::new(config.registries.clone())?;
+    let pipeline =
+        Pipeline::new(Arc::clone(&config), Arc::new(cache), registries, Arc::new(compiler), lender);
+    pipeline.resume_upgrades()?;
+    Ok(Arc::new(Shared {
+        waiting: Arc::new(Semaphore::new(config.limits.waiting)),
+        recent: Recent::default(),
+        pipeline,
+        config,
+    }))
+}
+
+async fn accept_steps(listener: &Listener, shared: &Arc<Shared>, connections: &Arc<Semaphore>) {
+    loop {
+        // Taken before `accept`: beyond the limit, connections wait in the kernel's queue.
+        let Ok(room) = Arc::clone(connections).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok(stream) => {
+                let shared = Arc::clone(shared);
+                tokio::spawn(async move {
+                    steps::serve(shared, stream).await;
+                    drop(room);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a step's connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn accept_admin(listener: &Listener, shared: &Arc<Shared>) {
+    loop {
+        match listener.accept().await {
+            Ok(stream) => drop(tokio::spawn(admin::serve(Arc::clone(shared), stream))),
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an administration connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Waits for the steps that wait for their modules. Those that run do not need the agent.
+async fn drain(shared: &Shared) {
+    let all = u32::try_from(shared.config.limits.waiting).unwrap_or(u32::MAX);
+    let waiting = shared.config.limits.waiting - shared.waiting.available_permits();
+    tracing::info!(waiting, "draining");
+    let drained = tokio::time::timeout(shared.config.drain, shared.waiting.acquire_many(all)).await;
+    if drained.is_err() {
+        let waiting = shared.config.limits.waiting - shared.waiting.available_permits();
+        tracing::warn!(waiting, "the drain is over: what still waits asks the next agent");
+    }
+}
