@@ -1,0 +1,261 @@
+//! How much memory a module may have: all its linear memories and tables together.
+//!
+//! wasmer asks a [`Tunables`] for each memory and table. Ours counts what they take, and wraps the
+//! memories so that growing one counts too. A table that can grow is counted at once with the most
+//! it may become, since wasmer asks nobody when it grows.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmer::sys::vm::{
+    LinearMemory, MemoryError, MemoryStyle, TableStyle, VMConfig, VMMemory, VMMemoryDefinition,
+    VMSharedMemory, VMTable, VMTableDefinition,
+};
+use wasmer::sys::{BaseTunables, Tunables};
+use wasmer::{MemoryType, Pages, TableType};
+
+/// The bytes of one element of a table.
+const ELEMENT: u64 = 8;
+
+/// A table without a maximum of its own may grow to this part of the whole limit.
+const TABLE_PART: u64 = 16;
+
+/// How deep the module's calls may go, in bytes of stack; as much as a native program's main
+/// thread has unless told otherwise.
+const STACK: usize = 8 * 1024 * 1024;
+
+/// The memory of one module: what it has, and what it may have.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: u64,
+    used: AtomicU64,
+    refused: AtomicBool,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes, or none where that is 0.
+    pub(crate) fn new(limit: u64) -> Arc<Self> {
+        let limit = if limit == 0 { u64::MAX } else { limit };
+        Arc::new(Self { limit, used: AtomicU64::new(0), refused: AtomicBool::new(false) })
+    }
+
+    /// Takes bytes out of the budget, if they are there.
+    fn take(&self, bytes: u64) -> bool {
+        let used = self.used.load(Ordering::Relaxed).saturating_add(bytes);
+        let fits = used <= self.limit;
+        if fits {
+            self.used.store(used, Ordering::Relaxed);
+        } else {
+            self.refused.store(true, Ordering::Relaxed);
+        }
+        fits
+    }
+
+    fn give_back(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// What to tell the user, if the module was ever refused memory.
+    pub(crate) fn complaint(&self) -> Option<String> {
+        self.refused.load(Ordering::Relaxed).then(|| {
+            let limit = bytes(self.limit);
+            format!("the module needs more memory than its limit of {limit} (see --memory)")
+        })
+    }
+}
+
+/// A number of bytes as a person would say it.
+fn bytes(count: u64) -> String {
+    const MEBI: u64 = 1024 * 1024;
+    match count {
+        _ if count >= MEBI && count % MEBI == 0 => format!("{} MiB", count / MEBI),
+        _ if count % 1024 == 0 => format!("{} KiB", count / 1024),
+        _ => format!("{count} bytes"),
+    }
+}
+
+/// Where the module's own memories are, in their order, for the host functions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Memories(Arc<Mutex<Vec<Definition>>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Definition(NonNull<VMMemoryDefinition>);
+
+// SAFETY: it points into the one instance, which is used by one thread and never moves.
+unsafe impl Send for Definition {}
+
+impl Memories {
+    /// The first byte and the length of a memory.
+    pub(crate) fn extent(&self, index: usize) -> Option<(*mut u8, usize)> {
+        let memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Definition(definition) = *memories.get(index)?;
+        // SAFETY: wasmer keeps the definition of an instance's memory up to date, at this place,
+        // for as long as the instance lives, which is as long as the process.
+        let definition = unsafe { definition.as_ref() };
+        Some((definition.base, definition.current_length))
+    }
+
+    fn push(&self, definition: NonNull<VMMemoryDefinition>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Definition(definition));
+    }
+}
+
+/// wasmer's own tunables, within a budget.
+pub(crate) struct Limits {
+    base: BaseTunables,
+    budget: Arc<Budget>,
+    memories: Memories,
+    config: VMConfig,
+}
+
+impl Limits {
+    /// Counts against `budget`, and notes each of the module's memories in `memories`.
+    pub(crate) fn new(budget: Arc<Budget>, memories: Memories) -> Self {
+        let config = VMConfig { wasm_stack_size: Some(STACK) };
+        Self { base: BaseTunables::new(), budget, memories, config }
+    }
+
+    fn take_memory(&self, ty: &MemoryType) -> Result<(), MemoryError> {
+        if self.budget.take(pages(ty.minimum)) {
+            return Ok(());
+        }
+        let max_allowed = u32::try_from(self.budget.limit >> 16).unwrap_or(u32::MAX);
+        Err(MemoryError::MinimumMemoryTooLarge {
+            min_requested: ty.minimum,
+            max_allowed: Pages(max_allowed),
+        })
+    }
+
+    /// The type of a table with the most it may become, which is counted at once.
+    fn take_table(&self, ty: &TableType) -> Result<TableType, String> {
+        let part = self.budget.limit / TABLE_PART / ELEMENT;
+        let part = u32::try_from(part).unwrap_or(u32::MAX);
+        let maximum = ty.maximum.map_or(part, |maximum| maximum.min(part)).max(ty.minimum);
+        if self.budget.take(u64::from(maximum) * ELEMENT) {
+            Ok(TableType { maximum: Some(maximum), ..*ty })
+        } else {
+            Err("the table is too large".to_owned())
+        }
+    }
+
+    fn within(&self, memory: VMMemory) -> VMMemory {
+        VMMemory(Box::new(Limited { memory, budget: Arc::clone(&self.budget) }))
+    }
+}
+
+fn pages(pages: Pages) -> u64 {
+    u64::from(pages.0) << 16
+}
+
+impl Tunables for Limits {
+    fn memory_style(&self, memory: &MemoryType) -> MemoryStyle {
+        self.base.memory_style(memory)
+    }
+
+    fn table_style(&self, table: &TableType) -> TableStyle {
+        self.base.table_style(table)
+    }
+
+    fn create_host_memory(
+        &self,
+        ty: &MemoryType,
+        style: &MemoryStyle,
+    ) -> Result<VMMemory, MemoryError> {
+        self.take_memory(ty)?;
+        Ok(self.within(self.base.create_host_memory(ty, style)?))
+    }
+
+    unsafe fn create_vm_memory(
+        &self,
+        ty: &MemoryType,
+        style: &MemoryStyle,
+        vm_definition_location: NonNull<VMMemoryDefinition>,
+    ) -> Result<VMMemory, MemoryError> {
+        self.take_memory(ty)?;
+        // SAFETY: the caller's promise is passed on.
+        let memory = unsafe { self.base.create_vm_memory(ty, style, vm_definition_location)? };
+        self.memories.push(vm_definition_location);
+        Ok(self.within(memory))
+    }
+
+    fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {
+        self.base.create_host_table(&self.take_table(ty)?, style)
+    }
+
+    unsafe fn create_vm_table(
+        &self,
+        ty: &TableType,
+        style: &TableStyle,
+        vm_definition_location: NonNull<VMTableDefinition>,
+    ) -> Result<VMTable, String> {
+        let ty = self.take_table(ty)?;
+        // SAFETY: the caller's promise is passed on.
+        unsafe { self.base.create_vm_table(&ty, style, vm_definition_location) }
+    }
+
+    fn vmconfig(&self) -> &VMConfig {
+        &self.config
+    }
+}
+
+/// A memory whose growth counts.
+#[derive(Debug)]
+struct Limited {
+    memory: VMMemory,
+    budget: Arc<Budget>,
+}
+
+impl LinearMemory for Limited {
+    fn ty(&self) -> MemoryType {
+        self.memory.ty()
+    }
+
+    fn size(&self) -> Pages {
+        self.memory.size()
+    }
+
+    fn style(&self) -> MemoryStyle {
+        self.memory.style()
+    }
+
+    fn grow(&mut self, delta: Pages) -> Result<Pages, MemoryError> {
+        if !self.budget.take(pages(delta)) {
+            let current = self.memory.size();
+            return Err(MemoryError::CouldNotGrow { current, attempted_delta: delta });
+        }
+        self.memory.grow(delta).inspect_err(|_| self.budget.give_back(pages(delta)))
+    }
+
+    fn vmmemory(&self) -> NonNull<VMMemoryDefinition> {
+        self.memory.vmmemory()
+    }
+
+    fn try_clone(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
+        self.memory.0.try_clone()
+    }
+
+    fn copy(&self) -> Result<Box<dyn LinearMemory + Send + Sync + 'static>, MemoryError> {
+        self.memory.0.copy()
+    }
+
+    fn as_shared(&self) -> Result<VMSharedMemory, MemoryError> {
+        self.memory.as_shared()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_never_overdrawn() {
+        let budget = Budget::new(3 << 16);
+        assert!(budget.take(2 << 16));
+        assert!(budget.complaint().is_none());
+        assert!(!budget.take(2 << 16));
+        assert!(budget.take(1 << 16));
+        assert!(!budget.take(u64::MAX));
+        assert!(budget.complaint().expect("it was refused").contains("192 KiB"));
+    }
+}

@@ -1,0 +1,113 @@
+//! What the agent lends: descriptors by number, the plan in one of them, and the grants it names.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use warmstep_wire::message::DirectoryGrant;
+use warmstep_wire::plan::{MAX_PLAN, Plan};
+
+use crate::preview1::Grant;
+
+/// The step cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PlanError {
+    /// The arguments are not those of a shim.
+    #[error(
+        "usage: warmstep-run CONNECTION PLAN MODULE [IMAGE] (numbers of open descriptors; it is started by `warmstep run`)"
+    )]
+    Usage,
+    /// The plan could not be read.
+    #[error("cannot read the plan of the step: {0}")]
+    Read(#[from] std::io::Error),
+    /// The plan is not one.
+    #[error("cannot understand the plan of the step: {0}")]
+    Decode(#[from] minicbor::decode::Error),
+    /// A granted directory cannot be opened.
+    #[error("cannot open the granted directory {path}: {error}")]
+    Grant {
+        /// The path in the pod.
+        path: String,
+        /// Why.
+        error: Errno,
+    },
+}
+
+/// The descriptors that were lent.
+#[derive(Debug)]
+pub(crate) struct Lent {
+    /// The connection to the agent.
+    pub(crate) connection: OwnedFd,
+    /// The plan.
+    pub(crate) plan: OwnedFd,
+    /// The compiled module.
+    pub(crate) module: OwnedFd,
+    /// What was taken out of the Wasm before it was compiled.
+    pub(crate) image: Option<OwnedFd>,
+}
+
+impl Lent {
+    /// Takes over the descriptors that the arguments name.
+    pub(crate) fn from_arguments(
+        mut arguments: impl Iterator<Item = OsString>,
+    ) -> Result<Self, PlanError> {
+        let mut taken = Vec::new();
+        let mut next = || arguments.next().map(|number| take(&number, &mut taken));
+        let connection = next().ok_or(PlanError::Usage)??;
+        let plan = next().ok_or(PlanError::Usage)??;
+        let module = next().ok_or(PlanError::Usage)??;
+        let image = next().transpose()?;
+        if next().is_some() {
+            return Err(PlanError::Usage);
+        }
+        Ok(Self { connection, plan, module, image })
+    }
+}
+
+/// Takes over one descriptor, if it is open and not yet taken; the first three stay the module's.
+fn take(number: &OsString, taken: &mut Vec<i32>) -> Result<OwnedFd, PlanError> {
+    let number = number.to_str().and_then(|number| number.parse::<i32>().ok());
+    let number = number.filter(|number| *number > 2 && !taken.contains(number));
+    let number = number.ok_or(PlanError::Usage)?;
+    // SAFETY: the number is not negative, and if it is not open, the call says so.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    fcntl_setfd(borrowed, FdFlags::CLOEXEC).map_err(|_| PlanError::Usage)?;
+    taken.push(number);
+    // SAFETY: it is open, it was given to this process to own, and it is taken only once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Reads the plan.
+pub(crate) fn read(plan: OwnedFd) -> Result<Plan, PlanError> {
+    let mut bytes = Vec::new();
+    // The position is shared with whoever else has the descriptor: the plan begins at 0.
+    rustix::fs::seek(&plan, rustix::fs::SeekFrom::Start(0)).map_err(std::io::Error::from)?;
+    File::from(plan).take(MAX_PLAN as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_PLAN {
+        return Err(PlanError::Read(std::io::Error::from(Errno::FBIG)));
+    }
+    Ok(Plan::decode(&bytes)?)
+}
+
+/// Opens the granted directories.
+pub(crate) fn open_grants(directories: &[DirectoryGrant]) -> Result<Vec<Grant>, PlanError> {
+    directories.iter().map(open_grant).collect()
+}
+
+fn open_grant(grant: &DirectoryGrant) -> Result<Grant, PlanError> {
+    let host: &[u8] = &grant.host;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = match rustix::fs::open(host, flags, Mode::empty()) {
+        // A directory that may be passed through but not listed is still a grant.
+        Err(Errno::ACCESS) => rustix::fs::open(host, flags | OFlags::PATH, Mode::empty()),
+        opened => opened,
+    };
+    let directory = opened.map_err(|error| PlanError::Grant {
+        path: String::from_utf8_lossy(host).into_owned(),
+        error,
+    })?;
+    Ok(Grant { directory, name: grant.guest.to_vec(), read_only: grant.read_only })
+}

@@ -1,0 +1,216 @@
+//! The module's descriptors: what each is, what may be done with it, and where it leads.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+
+use super::errno::{Errno, Result};
+use super::types::{FdFlags, Rights};
+
+/// The most descriptors a module has at once, far above any limit a pod has
+/// (`RLIMIT_NOFILE` ends it first with `EMFILE`).
+const MOST: usize = 1 << 20;
+
+/// A descriptor of the host.
+#[derive(Debug)]
+enum Handle {
+    /// One of the process's own three, which is never closed: messages still go to them.
+    Stdio(BorrowedFd<'static>),
+    Own(OwnedFd),
+}
+
+/// A descriptor of the module.
+#[derive(Debug)]
+pub(crate) struct Descriptor {
+    handle: Handle,
+    /// What it is.
+    pub(crate) kind: FileType,
+    /// What may be done with it.
+    pub(crate) rights: Rights,
+    /// What may be done with what is opened beneath it.
+    pub(crate) inheriting: Rights,
+    /// How it reads and writes, as the module set it.
+    pub(crate) flags: FdFlags,
+    /// Whether its grant refuses every change.
+    pub(crate) read_only: bool,
+    /// The name under which it was granted, if it was.
+    pub(crate) preopen: Option<Vec<u8>>,
+}
+
+impl Descriptor {
+    /// One of the process's own three.
+    pub(crate) fn stdio(handle: BorrowedFd<'static>, direction: Rights) -> Self {
+        // A descriptor that cannot be asked is closed; the module sees that when it uses it.
+        let kind =
+            fstat(handle).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode));
+        let mut rights = direction.or(Rights::FD_FDSTAT_SET_FLAGS).or(Rights::FD_FILESTAT_GET);
+        rights = rights.or(Rights::POLL_FD_READWRITE);
+        match kind {
+            FileType::RegularFile => {
+                rights = rights.or(Rights::FD_SEEK).or(Rights::FD_TELL).or(Rights::FD_SYNC);
+                rights = rights.or(Rights::FD_DATASYNC).or(Rights::FD_ADVISE);
+            }
+            FileType::Socket => {
+                rights = rights.or(Rights::FD_READ).or(Rights::FD_WRITE);
+                rights = rights.or(Rights::SOCK_SHUTDOWN).or(Rights::SOCK_ACCEPT);
+            }
+            _ => {}
+        }
+        let append = fcntl_getfl(handle).is_ok_and(|flags| flags.contains(OFlags::APPEND));
+        Self {
+            handle: Handle::Stdio(handle),
+            kind,
+            rights,
+            inheriting: Rights::NONE,
+            flags: if append { FdFlags::APPEND } else { FdFlags(0) },
+            read_only: false,
+            preopen: None,
+        }
+    }
+
+    /// A granted directory.
+    pub(crate) fn preopen(handle: OwnedFd, name: Vec<u8>, read_only: bool) -> Self {
+        let (rights, inheriting) = (Rights::DIRECTORY, Rights::DIRECTORY.or(Rights::FILE));
+        Self {
+            handle: Handle::Own(handle),
+            kind: FileType::Directory,
+            rights: if read_only { rights.read_only() } else { rights },
+            inheriting: if read_only { inheriting.read_only() } else { inheriting },
+            flags: FdFlags(0),
+            read_only,
+            preopen: Some(name),
+        }
+    }
+
+    /// Something opened beneath a directory, with what its opener asked for and may have.
+    pub(crate) fn opened(
+        handle: OwnedFd,
+        kind: FileType,
+        (rights, inheriting): (Rights, Rights),
+        flags: FdFlags,
+        read_only: bool,
+    ) -> Self {
+        let handle = Handle::Own(handle);
+        Self { handle, kind, rights, inheriting, flags, read_only, preopen: None }
+    }
+
+    /// A connection that was accepted.
+    pub(crate) fn connection(handle: OwnedFd, flags: FdFlags) -> Self {
+        let rights = Rights::FD_READ.or(Rights::FD_WRITE).or(Rights::FD_FDSTAT_SET_FLAGS);
+        let rights = rights.or(Rights::FD_FILESTAT_GET).or(Rights::POLL_FD_READWRITE);
+        Self {
+            handle: Handle::Own(handle),
+            kind: FileType::Socket,
+            rights: rights.or(Rights::SOCK_SHUTDOWN),
+            inheriting: Rights::NONE,
+            flags,
+            read_only: false,
+            preopen: None,
+        }
+    }
+
+    /// Whether it is one of the process's own three, shared with whoever holds the other ends.
+    pub(crate) fn is_stdio(&self) -> bool {
+        matches!(self.handle, Handle::Stdio(_))
+    }
+
+    /// Refuses what it has no right to.
+    pub(crate) fn require(&self, rights: Rights) -> Result<()> {
+        if self.rights.contains(rights) { Ok(()) } else { Err(Errno::NOTCAPABLE) }
+    }
+
+    /// Refuses what would change something beneath a read-only grant.
+    pub(crate) fn require_writable(&self) -> Result<()> {
+        if self.read_only { Err(Errno::ROFS) } else { Ok(()) }
+    }
+}
+
+impl AsFd for Descriptor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.handle {
+            Handle::Stdio(handle) => *handle,
+            Handle::Own(handle) => handle.as_fd(),
+        }
+    }
+}
+
+/// All the module's descriptors, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    entries: Vec<Option<Descriptor>>,
+    /// No number below it is free.
+    lowest: usize,
+}
+
+impl Table {
+    /// Gives a descriptor the lowest number that is free.
+    pub(crate) fn insert(&mut self, descriptor: Descriptor) -> Result<u32> {
+        let free = self.entries[self.lowest..].iter().position(Option::is_none);
+        let number = free.map_or(self.entries.len(), |free| self.lowest + free);
+        if number >= MOST {
+            return Err(Errno::from(rustix::io::Errno::MFILE));
+        }
+        if number == self.entries.len() {
+            self.entries.push(None);
+        }
+        self.entries[number] = Some(descriptor);
+        self.lowest = number + 1;
+        u32::try_from(number).map_err(|_| Errno::OVERFLOW)
+    }
+
+    /// The descriptor of a number.
+    pub(crate) fn get(&self, number: u32) -> Result<&Descriptor> {
+        self.entries.get(number as usize).and_then(Option::as_ref).ok_or(Errno::BADF)
+    }
+
+    /// The descriptor of a number, to change.
+    pub(crate) fn get_mut(&mut self, number: u32) -> Result<&mut Descriptor> {
+        self.entries.get_mut(number as usize).and_then(Option::as_mut).ok_or(Errno::BADF)
+    }
+
+    /// The descriptor of a number, if it has these rights.
+    pub(crate) fn with(&self, number: u32, rights: Rights) -> Result<&Descriptor> {
+        let descriptor = self.get(number)?;
+        descriptor.require(rights)?;
+        Ok(descriptor)
+    }
+
+    /// The directory of a number, if it has these rights.
+    pub(crate) fn directory(&self, number: u32, rights: Rights) -> Result<&Descriptor> {
+        let descriptor = self.get(number)?;
+        if descriptor.kind != FileType::Directory {
+            return Err(Errno::NOTDIR);
+        }
+        descriptor.require(rights)?;
+        Ok(descriptor)
+    }
+
+    /// The directory of a number, if it has these rights and its grant lets it be changed.
+    ///
+    /// A read-only grant is named as such before a right is missed: it is the clearer answer.
+    pub(crate) fn writable(&self, number: u32, rights: Rights) -> Result<&Descriptor> {
+        let descriptor = self.directory(number, Rights::NONE)?;
+        descriptor.require_writable()?;
+        descriptor.require(rights)?;
+        Ok(descriptor)
+    }
+
+    /// Takes a descriptor out; its number is free afterwards.
+    pub(crate) fn remove(&mut self, number: u32) -> Result<Descriptor> {
+        let index = number as usize;
+        let removed = self.entries.get_mut(index).and_then(Option::take).ok_or(Errno::BADF)?;
+        self.lowest = self.lowest.min(index);
+        Ok(removed)
+    }
+
+    /// Moves a descriptor to a number that is in use, closing what was there.
+    pub(crate) fn renumber(&mut self, from: u32, to: u32) -> Result<()> {
+        self.get(to)?;
+        self.get(from)?;
+        if from != to {
+            let moved = self.remove(from)?;
+            *self.get_mut(to)? = moved;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,98 @@
+//! One page that sequences a step in its own process, from the arguments to the exit code.
+
+use std::ffi::OsString;
+
+use warmstep_wire::exit;
+use warmstep_wire::plan::Plan;
+use wasmer::sys::{EngineBuilder, NativeEngineExt};
+use wasmer::{Engine, FunctionEnv, Store};
+
+use crate::ending;
+use crate::instance::{self, InstanceError};
+use crate::limits::{Budget, Limits, Memories};
+use crate::load::{self, LoadError};
+use crate::plan::{self, Lent, PlanError};
+use crate::preview1::{Grant, Wasi};
+use crate::{signals, trap};
+
+/// Why a step ended without its module having said so.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    #[error("{0}")]
+    Memory(String),
+}
+
+impl StepError {
+    /// The exit code for it; see `warmstep_wire::exit`.
+    fn code(&self) -> u8 {
+        match self {
+            Self::Plan(PlanError::Grant { .. }) | Self::Memory(_) => exit::REFUSED,
+            Self::Plan(_) | Self::Load(_) => exit::INTERNAL,
+            Self::Instance(InstanceError::Trap(_)) => exit::TRAP,
+            Self::Instance(_) => exit::REFUSED,
+        }
+    }
+}
+
+/// Runs the step that the arguments name, and ends the process.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> ! {
+    ending::started();
+    match step(arguments) {
+        Ok(()) => ending::finish(0, None),
+        Err(error) => {
+            if let StepError::Instance(InstanceError::Trap(error)) = &error {
+                // Before the last line, which is the one that is kept.
+                eprint!("{}", trap::backtrace(error));
+            }
+            ending::finish(error.code(), Some(&error.to_string()))
+        }
+    }
+}
+
+fn step(arguments: impl Iterator<Item = OsString>) -> Result<(), StepError> {
+    let lent = Lent::from_arguments(arguments)?;
+    ending::prepare(lent.connection);
+    signals::handle_stops();
+    let plan = plan::read(lent.plan)?;
+    let grants = plan::open_grants(&plan.directories)?;
+    // The jail comes here: everything is open, and nothing of the module has been touched.
+
+    let budget = Budget::new(plan.memory);
+    let memories = Memories::default();
+    let mut engine: Engine = EngineBuilder::headless().engine().into();
+    engine.set_tunables(Limits::new(budget.clone(), memories.clone()));
+    let module = load::load(&engine, lent.module, lent.image)?;
+    instance::check(&module)?;
+
+    let mut store = Store::new(engine);
+    let wasi = wasi(&plan, grants, memories, instance::exported_memory(&module));
+    let env = FunctionEnv::new(&mut store, wasi);
+    let imports = instance::imports(&mut store, &env, &module)?;
+    if plan.timeout > 0 {
+        signals::end_after(plan.timeout);
+    }
+    ending::running();
+    let result = instance::run(&mut store, &module, &imports);
+    // What a module does that gets no memory is its own affair; why it got none is the user's.
+    match (result, budget.complaint()) {
+        (Err(InstanceError::Link(_)), Some(complaint)) => Err(StepError::Memory(complaint)),
+        (result, _) => Ok(result?),
+    }
+}
+
+fn wasi(plan: &Plan, grants: Vec<Grant>, memories: Memories, exported: Option<usize>) -> Wasi {
+    let mut wasi = Wasi::new(grants, memories, exported);
+    for argument in &plan.arguments {
+        wasi.argument(argument);
+    }
+    for variable in &plan.environment {
+        wasi.variable(&variable.name, &variable.value);
+    }
+    wasi
+}
