@@ -8,19 +8,19 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
 
 use crate::attacks;
 
 /// Tries the action of this name.
-pub(crate) fn run(action: &str, arguments: &[String]) -> io::Result<()> {
+pub(crate) fn run(action: &str, arguments: &[String], parent: u32) -> io::Result<()> {
     let argument = |nth: usize| {
         arguments.get(nth).map(String::as_str).ok_or_else(|| io::Error::other("too few arguments"))
     };
     match action {
         "nothing" => Ok(()),
         "call" => call(arguments),
-        "attack" => attacks::attack(argument(0)?),
+        "attack" => attacks::attack(argument(0)?, parent),
         "wait" => wait(),
         "sleep" => sleep(argument(0)?),
         "audit" => audit(),
@@ -33,8 +33,8 @@ pub(crate) fn run(action: &str, arguments: &[String]) -> io::Result<()> {
         "list" => std::fs::read_dir(argument(0)?).map(drop),
         "write" => std::fs::write(argument(0)?, b"written"),
         "truncate" => truncate(argument(0)?),
-        "mkdir" => std::fs::create_dir(argument(0)?),
-        "unlink" => std::fs::remove_file(argument(0)?),
+        "mkdir" => Ok(rustix::fs::mkdirat(CWD, argument(0)?, Mode::RWXU)?),
+        "unlink" => Ok(rustix::fs::unlinkat(CWD, argument(0)?, AtFlags::empty())?),
         "rename" => rename(argument(0)?, argument(1)?),
         "link" => std::fs::hard_link(argument(0)?, argument(1)?),
         "touch" => touch(argument(0)?),
@@ -96,7 +96,8 @@ fn audit() -> io::Result<()> {
 fn threads() -> io::Result<()> {
     let started: Result<Vec<_>, _> = (0..4)
         .map(|nth| {
-            let work = move || (0..64).map(|size| vec![1_u8; size << 12].len() + nth).sum::<usize>();
+            let work =
+                move || (0..64).map(|size| vec![1_u8; size << 12].len() + nth).sum::<usize>();
             std::thread::Builder::new().name(format!("worker {nth}")).spawn(work)
         })
         .collect();
@@ -166,14 +167,14 @@ fn rename(from: &str, to: &str) -> io::Result<()> {
 fn touch(path: &str) -> io::Result<()> {
     let now = rustix::fs::Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
     let times = rustix::fs::Timestamps { last_access: now, last_modification: now };
-    Ok(rustix::fs::utimensat(CWD, path, &times, rustix::fs::AtFlags::empty())?)
+    Ok(rustix::fs::utimensat(CWD, path, &times, AtFlags::empty())?)
 }
 
 /// Opens a file of its own once more through `/proc`.
 fn reopen(path: &str) -> io::Result<()> {
     let file = std::fs::File::open(path)?;
     let again = format!("/proc/self/fd/{}", file.as_raw_fd());
-    rustix::fs::open(again, OFlags::RDONLY, Mode::empty())?;
+    rustix::fs::openat(CWD, again, OFlags::RDONLY, Mode::empty())?;
     Ok(())
 }
 

@@ -9,11 +9,13 @@ use std::ptr::null;
 use libc::*;
 
 /// Tries an attack by its name: the file that it reads if it begins with `/`, a system call else.
-pub(crate) fn attack(name: &str) -> io::Result<()> {
+///
+/// The parent's id is known from before, for asking for it kills too.
+pub(crate) fn attack(name: &str, parent: u32) -> io::Result<()> {
     if name.starts_with('/') {
         return std::fs::read(name).map(drop);
     }
-    let parent = c_long::from(std::os::unix::process::parent_id());
+    let parent = c_long::from(parent);
     let none = address(null::<u8>());
     let (call, arguments) = match name {
         "execve" => (SYS_execve, vec![text(c"/bin/true"), none, none]),
@@ -45,7 +47,7 @@ pub(crate) fn attack(name: &str) -> io::Result<()> {
         "memfd_create" => (SYS_memfd_create, vec![text(c"code"), 0]),
         "setuid" => (SYS_setuid, vec![0]),
         "capset" => (SYS_capset, vec![none, none]),
-        "seccomp" => (SYS_seccomp, vec![0, 0, none]),
+        "seccomp" => (SYS_seccomp, vec![2, 0, none]),
         "prctl-dumpable" => (SYS_prctl, vec![int(PR_SET_DUMPABLE), 1, 0, 0, 0]),
         "finit_module" => (SYS_finit_module, vec![-1, none, 0]),
         "open_by_handle_at" => (SYS_open_by_handle_at, vec![int(AT_FDCWD), none, 0]),
@@ -108,7 +110,12 @@ fn openat2(path: &'static CStr) -> io::Result<()> {
     let mut how = [0_u64; 3];
     raw(
         SYS_openat2,
-        &[int(AT_FDCWD), text(path), address(how.as_mut_ptr()), size_of_val(&how).cast_signed() as c_long],
+        &[
+            int(AT_FDCWD),
+            text(path),
+            address(how.as_mut_ptr()),
+            size_of_val(&how).cast_signed() as c_long,
+        ],
     )
 }
 

@@ -52,6 +52,7 @@ fn main() -> ExitCode {
     if options.thread {
         std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_secs(60)));
     }
+    let parent = std::os::unix::process::parent_id();
     let layers = match confine(&options) {
         Ok(layers) => layers,
         Err(error) => return fail(&error.to_string()),
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
         println!("{}", missing.unwrap_or_else(|| "all hold".into()));
         return ExitCode::SUCCESS;
     }
-    match actions::run(action, arguments) {
+    match actions::run(action, arguments, parent) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.raw_os_error() {
             Some(number) => {

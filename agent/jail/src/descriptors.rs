@@ -95,9 +95,9 @@ fn listed() -> io::Result<Vec<RawFd>> {
 /// One more than the highest number that a descriptor can have, as far as is known.
 fn limit() -> RawFd {
     let limit = getrlimit(Resource::Nofile).maximum;
-    limit.and_then(|limit| RawFd::try_from(limit).ok()).map_or(LAST_RESORT, |limit| {
-        limit.min(LAST_RESORT)
-    })
+    limit
+        .and_then(|limit| RawFd::try_from(limit).ok())
+        .map_or(LAST_RESORT, |limit| limit.min(LAST_RESORT))
 }
 
 /// # Safety

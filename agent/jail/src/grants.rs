@@ -78,9 +78,9 @@ fn ruleset(confinement: &Confinement<'_>) -> Result<RulesetCreated, RulesetError
         Network::None => &[],
         Network::Connect(ports) => ports,
     };
-    ruleset.add_rules(ports.iter().map(|port| {
-        Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))
-    }))
+    ruleset.add_rules(
+        ports.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, AccessNet::ConnectTcp))),
+    )
 }
 
 fn beneath(
@@ -110,4 +110,3 @@ fn writing() -> BitFlags<AccessFs> {
         | AccessFs::RemoveDir
         | AccessFs::Refer
 }
-

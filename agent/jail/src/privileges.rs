@@ -37,35 +37,28 @@ pub(crate) fn gain_none() -> Layer {
 
 /// Drops every capability but those for file access, and those too in the compiler, whose one
 /// directory is its own.
-pub(crate) fn drop_capabilities(profile: Profile) -> Layer {
+pub(crate) fn drop_capabilities(profile: Profile, no_new_privs: bool) -> Layer {
     let keep = match profile {
         Profile::Preview1 | Profile::Wasix => FILE_ACCESS,
         Profile::Compiler => CapabilitySet::empty(),
     };
-    Layer::from_result("cannot be dropped", reduce(keep))
+    let bounded = if no_new_privs { Ok(()) } else { empty_bounding_set() };
+    Layer::from_result("cannot be dropped", bounded.and_then(|()| reduce(keep)))
 }
 
 fn reduce(keep: CapabilitySet) -> rustix::io::Result<()> {
     let has = capabilities(None)?;
-    if has.effective.contains(CapabilitySet::SETPCAP) {
-        empty_bounding_set()?;
-    }
     let kept = has.permitted.intersection(keep);
-    let reduced = CapabilitySets {
-        effective: kept,
-        permitted: kept,
-        // The ambient set goes with it: the kernel keeps it within this one.
-        inheritable: CapabilitySet::empty(),
-    };
-    if (has.effective, has.permitted, has.inheritable)
-        == (reduced.effective, reduced.permitted, reduced.inheritable)
-    {
-        return Ok(());
-    }
-    set_capabilities(None, reduced)
+    // The ambient set goes with the inheritable one: the kernel keeps it within that.
+    let none = CapabilitySet::empty();
+    let reduced = CapabilitySets { effective: kept, permitted: kept, inheritable: none };
+    if has == reduced { Ok(()) } else { set_capabilities(None, reduced) }
 }
 
-/// Only who has `CAP_SETPCAP` may do this; for anybody else `no_new_privs` amounts to the same.
+/// Sees to it that not even executing a program as root brings a capability back.
+///
+/// `no_new_privs` does that already, and for users who may not do this too; the 41 calls took 40 µs,
+/// half of what the whole jail took.
 fn empty_bounding_set() -> rustix::io::Result<()> {
     for capability in CapabilitySet::all().iter() {
         match remove_capability_from_bounding_set(capability) {

@@ -133,8 +133,7 @@ fn load(filter: &mut [sock_filter]) -> io::Result<()> {
     let error = io::Error::last_os_error();
     // A container's profile may refuse this call and not the older way to say the same.
     // SAFETY: as above.
-    let result = unsafe {
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
-    };
+    let result =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     if result == 0 { Ok(()) } else { Err(error) }
 }

@@ -41,27 +41,27 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_write, ALL, "stdout, stderr, files, pipes and sockets"),
     allow!(SYS_readv, PREVIEW1, "fd_read with several buffers"),
     allow!(SYS_writev, PREVIEW1, "fd_write with several buffers"),
-    allow!(SYS_pread64, ALL, "fd_pread; reading an artifact's parts"),
-    allow!(SYS_pwrite64, ALL, "fd_pwrite; writing an artifact's parts"),
+    allow!(SYS_pread64, PREVIEW1.and(COMPILER), "fd_pread; reading an artifact's parts"),
+    allow!(SYS_pwrite64, PREVIEW1.and(COMPILER), "fd_pwrite; writing an artifact's parts"),
     allow!(SYS_preadv, PREVIEW1, "fd_pread with several buffers"),
     allow!(SYS_pwritev, PREVIEW1, "fd_pwrite with several buffers"),
     allow!(SYS_lseek, ALL, "fd_seek, fd_tell, directory cookies"),
-    allow!(SYS_close, ALL, "fd_close"),
+    allow!(SYS_close, ALL, "fd_close, and whatever else was opened"),
     allow!(SYS_fcntl, ALL, "fd_fdstat_get and fd_fdstat_set_flags; duplicates of a descriptor; std checks what it closes",
         one_of(1, &[bits(F_GETFL), bits(F_SETFL), bits(F_GETFD), bits(F_SETFD), bits(F_DUPFD_CLOEXEC)])),
     allow!(SYS_ioctl, HOSTS, "isatty, its size, how much can be read, blocking or not; never to fake input (TIOCSTI)",
         one_of(1, &[request(TCGETS), request(TIOCGWINSZ), request(FIONREAD), request(FIONBIO)])),
-    allow!(SYS_fsync, ALL, "fd_sync"),
-    allow!(SYS_fdatasync, HOSTS, "fd_datasync"),
+    allow!(SYS_fsync, ALL, "fd_sync; an artifact is on the disk before it has its name"),
+    allow!(SYS_fdatasync, HOSTS, "fd_datasync, which must not lie"),
     allow!(SYS_ftruncate, ALL, "fd_filestat_set_size"),
     allow!(SYS_fallocate, PREVIEW1, "fd_allocate"),
-    allow!(SYS_fadvise64, PREVIEW1, "fd_advise"),
+    allow!(SYS_fadvise64, PREVIEW1, "fd_advise: a hint"),
     allow!(SYS_getdents64, HOSTS, "fd_readdir"),
 
     // Paths, beneath what Landlock leaves.
     allow!(SYS_openat2, HOSTS, "path_open: resolves beneath a grant"),
     allow!(SYS_openat, ALL, "cap-std where openat2 says EPERM, as it does for an append-only file; glibc's malloc, in a thread, looks into /proc/sys"),
-    allow!(SYS_newfstatat, ALL, "path_filestat_get"),
+    allow!(SYS_newfstatat, PREVIEW1.and(COMPILER), "path_filestat_get"),
     allow!(SYS_statx, ALL, "path_filestat_get, fd_filestat_get"),
     allow!(SYS_fstat, ALL, "fd_filestat_get"),
     allow!(SYS_readlinkat, HOSTS, "path_readlink"),
@@ -76,10 +76,10 @@ pub const CALLS: &[Call] = &[
     // Waiting and time. The clocks are calls only where the vDSO cannot tell the time.
     #[cfg(target_arch = "x86_64")]
     allow!(SYS_poll, PREVIEW1, "poll_oneoff over descriptors"),
-    allow!(SYS_ppoll, HOSTS, "poll_oneoff over descriptors"),
+    allow!(SYS_ppoll, PREVIEW1, "poll_oneoff over descriptors"),
     allow!(SYS_clock_gettime, ALL, "clock_time_get"),
     allow!(SYS_clock_getres, PREVIEW1, "clock_res_get"),
-    allow!(SYS_clock_nanosleep, HOSTS, "poll_oneoff over clocks alone"),
+    allow!(SYS_clock_nanosleep, PREVIEW1, "poll_oneoff over clocks alone"),
     allow!(SYS_restart_syscall, ALL, "the kernel makes it for a process that was stopped and continued while it waited"),
 
     // The event loop of tokio.
@@ -96,6 +96,11 @@ pub const CALLS: &[Call] = &[
         one_of(0, &[bits(AF_INET), bits(AF_INET6)]), masked(1, !SOCKET_FLAGS, &[bits(SOCK_STREAM), bits(SOCK_DGRAM)])),
     allow!(SYS_connect, NETWORK, "sock_connect, to the ports that Landlock leaves"),
     allow!(SYS_bind, NETWORK, "a name server is asked from a port of its own"),
+    allow!(SYS_getsockopt, NETWORK, "whether a connection was made"),
+    allow!(SYS_setsockopt, NETWORK, "TCP_NODELAY, timeouts"),
+    allow!(SYS_sendto, NETWORK, "sock_send"),
+    allow!(SYS_recvfrom, NETWORK, "sock_recv"),
+    allow!(SYS_shutdown, NETWORK, "sock_shutdown"),
 
     // Memory.
     allow!(SYS_mmap, ALL, "linear memories, code, the allocator; never both writable and executable",
@@ -110,7 +115,7 @@ pub const CALLS: &[Call] = &[
     // Signals, to itself alone.
     allow!(SYS_rt_sigaction, ALL, "traps, proc_raise"),
     allow!(SYS_rt_sigprocmask, ALL, "traps, raise, a thread's start"),
-    allow!(SYS_rt_sigreturn, ALL, "traps"),
+    allow!(SYS_rt_sigreturn, ALL, "the end of every signal handler"),
     allow!(SYS_sigaltstack, ALL, "traps on a full stack"),
     allow!(SYS_tgkill, ALL, "proc_raise, abort", own_process(0)),
     allow!(SYS_getpid, ALL, "raise and abort"),

@@ -145,7 +145,8 @@ const fn select(table: &[Call], list: Lists) -> ([usize; MAX_CALLS], usize) {
 
 /// All numbers there are, as ranges that share a target.
 const fn ranges(table: &[Call], calls: &[usize; MAX_CALLS], count: usize) -> Ranges {
-    let mut ranges = Ranges { all: [Range { first: 0, target: Target::Kill }; MAX_RANGES], count: 1 };
+    let mut ranges =
+        Ranges { all: [Range { first: 0, target: Target::Kill }; MAX_RANGES], count: 1 };
     let mut nth = 0;
     while nth < count {
         let call = &table[calls[nth]];
