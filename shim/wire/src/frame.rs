@@ -155,6 +155,19 @@ pub fn send<T: Encode<()>>(
     descriptors: &[BorrowedFd<'_>],
 ) -> Result<(), FrameError> {
     let bytes = to_bytes(kind, message, descriptors.len())?;
+    Ok(send_bytes(socket, &bytes, descriptors)?)
+}
+
+/// Sends a frame that is bytes already, on a blocking socket.
+///
+/// # Errors
+///
+/// As `sendmsg(2)`; `WouldBlock` when the socket has a timeout and it is over.
+pub fn send_bytes(
+    socket: impl AsFd,
+    bytes: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
     let mut sent = 0;
     while sent < bytes.len() {
         let riding = if sent == 0 { descriptors } else { &[] };

@@ -7,12 +7,23 @@
 //! Shims outlive agents and agents outlive shims: every field has a number that is never used
 //! again, unknown fields are skipped, and new fields are optional.
 
+//!
+//! A new kind of [`message::Reply`] or [`message::Phase`] is an error to a decoder that does not
+//! know it, so an agent sends one only to a shim whose `User-Agent: warmstep/VERSION` is new enough.
+//!
+//! A module that is a file travels as a descriptor whose offset sender and receiver share: the
+//! receiver reads it with `pread(2)`, and nobody relies on where the offset is.
+
 #![forbid(unsafe_code)]
 
+mod bounded;
+pub mod check;
 pub mod exit;
 pub mod frame;
 pub mod message;
 pub mod plan;
+
+pub use bounded::{MAX_ADDRESSES, MAX_ARGUMENTS, MAX_DIRECTORIES, MAX_VARIABLES};
 
 /// The token of the HTTP `Upgrade` header: name and major version of this protocol.
 pub const PROTOCOL: &str = "warmstep/1";

@@ -38,15 +38,19 @@ pub struct Step {
     pub module: String,
     /// The module's arguments after its own name.
     #[n(1)]
+    #[cbor(decode_with = "crate::bounded::arguments")]
     pub arguments: Vec<ByteVec>,
     /// The environment asked for.
     #[n(2)]
+    #[cbor(decode_with = "crate::bounded::environment")]
     pub environment: Vec<Variable>,
     /// The directories asked for.
     #[n(3)]
+    #[cbor(decode_with = "crate::bounded::directories")]
     pub directories: Vec<DirectoryGrant>,
     /// The addresses asked for, each `HOST:PORT`.
     #[n(4)]
+    #[cbor(decode_with = "crate::bounded::network")]
     pub network: Vec<String>,
     /// The most memory the module may have, in bytes; the agent's default without it.
     #[n(5)]

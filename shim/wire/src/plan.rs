@@ -19,15 +19,19 @@ pub struct Plan {
     pub digest: String,
     /// The module's arguments, its own name first.
     #[n(2)]
+    #[cbor(decode_with = "crate::bounded::arguments")]
     pub arguments: Vec<ByteVec>,
     /// The admitted environment.
     #[n(3)]
+    #[cbor(decode_with = "crate::bounded::environment")]
     pub environment: Vec<Variable>,
     /// The admitted directories.
     #[n(4)]
+    #[cbor(decode_with = "crate::bounded::directories")]
     pub directories: Vec<DirectoryGrant>,
     /// The admitted addresses, each `HOST:PORT`.
     #[n(5)]
+    #[cbor(decode_with = "crate::bounded::network")]
     pub network: Vec<String>,
     /// The most memory of all the module's linear memories and tables together, in bytes.
     #[n(6)]
