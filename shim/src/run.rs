@@ -1,0 +1,87 @@
+//! `warmstep run`: find the module, gather the grants, hand the step over, become the runner.
+
+use std::convert::Infallible;
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use warmstep_wire::check::StepError;
+use warmstep_wire::exit;
+use warmstep_wire::message::Step;
+
+use crate::arguments::Run;
+use crate::grants::{self, GrantError, Grants};
+use crate::handover::{Handover, HandoverError};
+use crate::launch::{self, LaunchError};
+use crate::module::{self, Module, ModuleError};
+use crate::progress::Progress;
+use crate::signals;
+use crate::termination::Failure;
+use crate::wait::Patience;
+
+/// Runs a module as this process.
+///
+/// # Errors
+///
+/// When there is no module to become; the failure holds the exit code.
+pub(crate) fn run(run: Run) -> Result<Infallible, Failure> {
+    let Module { name, file } = module::find(&run.module)?;
+    let lookup = |name: &_| std::env::var_os(name);
+    let grants = grants::from_flags(&run.directories, &run.environment, &run.network, lookup)?;
+    let mut progress = Progress::new(&name, run.quiet);
+    let step = step(name, run.arguments, grants, run.memory, run.timeout);
+    step.check()?;
+
+    let handover = Handover::new(&run.socket, &step, file.as_ref())?;
+    let mut patience = Patience::new(run.socket.clone(), run.wait, run.quiet);
+    signals::die_on_termination();
+    let loan = handover.until_lent(&mut patience, &mut progress)?;
+    Ok(launch::become_runner(&loan)?)
+}
+
+fn step(
+    module: String,
+    arguments: Vec<std::ffi::OsString>,
+    grants: Grants,
+    memory: Option<u64>,
+    timeout: Option<Duration>,
+) -> Step {
+    Step {
+        module,
+        arguments: arguments.into_iter().map(|argument| argument.into_vec().into()).collect(),
+        environment: grants.environment,
+        directories: grants.directories,
+        network: grants.network,
+        memory,
+        timeout: timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+    }
+}
+
+impl From<ModuleError> for Failure {
+    fn from(error: ModuleError) -> Self {
+        Self { code: error.code(), reason: error.to_string() }
+    }
+}
+
+impl From<GrantError> for Failure {
+    fn from(error: GrantError) -> Self {
+        Self { code: exit::REFUSED, reason: error.to_string() }
+    }
+}
+
+impl From<StepError> for Failure {
+    fn from(error: StepError) -> Self {
+        Self { code: exit::REFUSED, reason: error.to_string() }
+    }
+}
+
+impl From<HandoverError> for Failure {
+    fn from(error: HandoverError) -> Self {
+        Self { code: error.code(), reason: error.to_string() }
+    }
+}
+
+impl From<LaunchError> for Failure {
+    fn from(error: LaunchError) -> Self {
+        Self { code: exit::INTERNAL, reason: error.to_string() }
+    }
+}
