@@ -11,12 +11,13 @@ use hyper::body::{Bytes, Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 
 use crate::admission;
-use crate::cache::Tier;
+use crate::cache::{Bounds, Tier};
 use crate::digest::Digest;
 use crate::flight::Watcher;
 use crate::recent::{Counts, StepRecord};
@@ -73,6 +74,14 @@ pub(crate) struct Named {
     pub(crate) modules: Vec<String>,
 }
 
+/// How small the cache is to become.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Shrink {
+    /// The most bytes that stay; the agent's own limits without it.
+    pub(crate) bytes: Option<u64>,
+}
+
 /// How one named module fared.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Fared {
@@ -107,11 +116,15 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/v1/status") => said(status(&shared)),
         (&Method::GET, "/v1/modules") => said(modules(&shared)),
-        (&Method::POST, "/v1/prewarm") => match named(request).await {
+        (&Method::POST, "/v1/gc") => match read(request).await {
+            Ok(shrink) => said(gc(&shared, &shrink).await),
+            Err(reason) => text(StatusCode::BAD_REQUEST, reason),
+        },
+        (&Method::POST, "/v1/prewarm") => match read(request).await {
             Ok(named) => stream(prewarm(shared, named)),
             Err(reason) => text(StatusCode::BAD_REQUEST, reason),
         },
-        (&Method::POST, "/v1/remove") => match named(request).await {
+        (&Method::POST, "/v1/remove") => match read(request).await {
             Ok(named) => said(Ok(remove(&shared, named))),
             Err(reason) => text(StatusCode::BAD_REQUEST, reason),
         },
@@ -213,6 +226,23 @@ fn remove_one(shared: &Shared, module: String) -> Fared {
     }
 }
 
+/// Removes what was used least recently, and says what.
+async fn gc(shared: &Shared, shrink: &Shrink) -> Result<Vec<Fared>, String> {
+    let limits = &shared.config.limits;
+    let bounds = Bounds {
+        bytes: shrink.bytes.unwrap_or(limits.cache.as_u64()),
+        modules: limits.cache_modules,
+    };
+    let removed = shared.pipeline.evict(bounds).await.map_err(|error| error.to_string())?;
+    let fared = |digest: Digest| Fared {
+        module: digest.to_string(),
+        digest: Some(digest),
+        done: Some("removed".to_owned()),
+        error: None,
+    };
+    Ok(removed.into_iter().map(fared).collect())
+}
+
 /// The module that a name means, as far as the cache knows: nothing is asked of a registry.
 fn meant(shared: &Shared, module: &str) -> Result<Digest, String> {
     if module.starts_with("sha256:") {
@@ -227,7 +257,7 @@ fn meant(shared: &Shared, module: &str) -> Result<Digest, String> {
     }
 }
 
-async fn named(request: Request<Incoming>) -> Result<Named, String> {
+async fn read<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, String> {
     let body = Limited::new(request.into_body(), MAX_REQUEST);
     let bytes = body.collect().await.map_err(|error| error.to_string())?.to_bytes();
     serde_json::from_slice(&bytes).map_err(|error| error.to_string())

@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Prewarm(ModulesArguments),
     /// Remove modules from the running agent's cache.
     Rm(ModulesArguments),
+    /// Remove the least recently used modules from the running agent's cache.
+    Gc(GcArguments),
 }
 
 /// Where the running agent is, and how to print what it says.
@@ -52,6 +54,16 @@ pub(crate) struct ModulesArguments {
     /// The modules: `oci://registry/repository[:tag][@sha256:…]` or `sha256:…`.
     #[arg(required = true, value_name = "MODULE")]
     pub(crate) modules: Vec<String>,
+}
+
+/// How small the cache is to become, and where the running agent is.
+#[derive(Debug, Args)]
+pub(crate) struct GcArguments {
+    #[command(flatten)]
+    pub(crate) client: ClientArguments,
+    /// Remove until the cache is no larger than this [default: the agent's own limits].
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) to: Option<bytesize::ByteSize>,
 }
 
 /// How to print.

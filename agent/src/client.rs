@@ -15,8 +15,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use crate::admin::{Fared, Module, Named, SOCKET, Status};
-use crate::arguments::{ClientArguments, ModulesArguments, Output};
+use crate::admin::{Fared, Module, Named, SOCKET, Shrink, Status};
+use crate::arguments::{ClientArguments, GcArguments, ModulesArguments, Output};
 
 /// How many steps `status` shows a person.
 const SHOWN_STEPS: usize = 10;
@@ -85,7 +85,7 @@ pub(crate) async fn status(arguments: &ClientArguments) -> Result<()> {
 
 /// Makes modules ready before the first step asks for them.
 pub(crate) async fn prewarm(arguments: &ModulesArguments) -> Result<()> {
-    let mut response = post(arguments, "/v1/prewarm").await?;
+    let mut response = post_named(arguments, "/v1/prewarm").await?;
     let mut text = Vec::new();
     let mut fared = Vec::new();
     while let Some(frame) = response.frame().await {
@@ -107,7 +107,7 @@ pub(crate) async fn prewarm(arguments: &ModulesArguments) -> Result<()> {
 
 /// Removes modules from the cache.
 pub(crate) async fn rm(arguments: &ModulesArguments) -> Result<()> {
-    let response = post(arguments, "/v1/remove").await?;
+    let response = post_named(arguments, "/v1/remove").await?;
     let fared: Vec<Fared> = read(response).await?;
     for one in &fared {
         tell(arguments, one);
@@ -138,15 +138,34 @@ fn conclude(arguments: &ModulesArguments, fared: &[Fared]) -> Result<()> {
     Ok(())
 }
 
+/// Removes the least recently used modules from the cache.
+pub(crate) async fn gc(arguments: &GcArguments) -> Result<()> {
+    let bytes = arguments.to.map(|size| size.as_u64());
+    let response = post(&arguments.client, "/v1/gc", &Shrink { bytes }).await?;
+    let fared: Vec<Fared> = read(response).await?;
+    if arguments.client.output == Output::Json {
+        return print_json(&fared);
+    }
+    for one in &fared {
+        println!("{}: removed", one.module);
+    }
+    println!("{} modules removed", fared.len());
+    Ok(())
+}
+
 async fn get<T: DeserializeOwned>(cache: &Path, path: &str) -> Result<T> {
     let request = Request::get(path).header("host", "warmstep").body(Full::default())?;
     read(call(cache, request).await?).await
 }
 
-async fn post(arguments: &ModulesArguments, path: &str) -> Result<Incoming> {
-    let body = serde_json::to_vec(&Named { modules: arguments.modules.clone() })?;
+async fn post_named(arguments: &ModulesArguments, path: &str) -> Result<Incoming> {
+    post(&arguments.client, path, &Named { modules: arguments.modules.clone() }).await
+}
+
+async fn post<T: Serialize>(client: &ClientArguments, path: &str, body: &T) -> Result<Incoming> {
+    let body = serde_json::to_vec(body)?;
     let request = Request::post(path).header("host", "warmstep").body(Full::from(body))?;
-    call(&arguments.client.cache, request).await
+    call(&client.cache, request).await
 }
 
 async fn call(cache: &Path, request: Request<Full<Bytes>>) -> Result<Incoming> {

@@ -91,6 +91,10 @@ pub(crate) struct Limits {
     pub(crate) compile_time: Duration,
     /// The most memory that sealed copies of modules may take, where there is no read-only mount.
     pub(crate) lend_memory: ByteSize,
+    /// The most that the cache's files may take on the disk.
+    pub(crate) cache: ByteSize,
+    /// The most modules in the cache.
+    pub(crate) cache_modules: usize,
 }
 
 impl Default for Limits {
@@ -108,6 +112,8 @@ impl Default for Limits {
             compile_memory: ByteSize::gib(4),
             compile_time: Duration::from_secs(300),
             lend_memory: ByteSize::gib(1),
+            cache: ByteSize::gib(10),
+            cache_modules: 10_000,
         }
     }
 }
@@ -229,6 +235,7 @@ impl Config {
             ("limits.waiting", limits.waiting),
             ("limits.pulls", limits.pulls),
             ("limits.compiles", limits.compiles),
+            ("limits.cache_modules", limits.cache_modules),
         ] {
             if number == 0 {
                 return Err(value(name, "must be at least 1"));

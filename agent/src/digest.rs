@@ -43,6 +43,12 @@ impl Digest {
     }
 }
 
+impl From<warmstep_registry::Digest> for Digest {
+    fn from(digest: warmstep_registry::Digest) -> Self {
+        Self(*digest.as_bytes())
+    }
+}
+
 impl FromStr for Digest {
     type Err = DigestError;
 

@@ -82,9 +82,9 @@ pub(crate) async fn resolve(
     reference: &Reference,
 ) -> Result<Wanted, FetchError> {
     let resolved = registries.resolve(reference).await?;
-    let wasm = digest(resolved.layer_digest())?;
-    let manifest = resolved.manifest_digest().to_owned();
-    cache.note_reference(&reference.to_string(), wasm, resolved.layer_bytes(), manifest)?;
+    let wasm = Digest::from(resolved.module());
+    let manifest = resolved.manifest().to_string();
+    cache.note_reference(&reference.to_string(), wasm, resolved.size(), manifest)?;
     Ok(Wanted::referenced(wasm, reference.clone()))
 }
 
@@ -136,7 +136,7 @@ async fn pull(
 ) -> Result<(), FetchError> {
     watcher.tell(Phase::Pull, 0, 0);
     let resolved = registries.resolve(reference).await?;
-    if digest(resolved.layer_digest())? != wasm {
+    if Digest::from(resolved.module()) != wasm {
         return Err(FetchError::Failed(format!(
             "{reference} has just changed in its registry: run the step again"
         )));
@@ -179,10 +179,6 @@ fn unreadable(error: &std::io::Error, most: u64) -> FetchError {
     } else {
         format!("the module's file cannot be read: {error}")
     })
-}
-
-fn digest(text: &str) -> Result<Digest, FetchError> {
-    text.parse().map_err(|error| FetchError::Failed(format!("the layer's digest: {error}")))
 }
 
 async fn blocking<T: Send + 'static>(

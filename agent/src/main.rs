@@ -21,6 +21,7 @@ mod serve;
 mod session;
 mod steps;
 mod telemetry;
+mod uses;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Command::Status(arguments) => client::status(&arguments).await,
             Command::Prewarm(arguments) => client::prewarm(&arguments).await,
             Command::Rm(arguments) => client::rm(&arguments).await,
+            Command::Gc(arguments) => client::gc(&arguments).await,
         }
     });
     // A thread that waits for a pod's own file system must not keep the agent from ending.

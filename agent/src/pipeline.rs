@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use warmstep_registry::{ErrorKind, Reference, Registries, RegistryError};
+use warmstep_registry::{Kind, Reference, Registries, RegistryError};
 use warmstep_wire::exit;
 
 use crate::admission::Source;
-use crate::cache::{Cache, CacheError, Key, ModuleRecord, Tier};
+use crate::cache::{Bounds, Cache, CacheError, Key, ModuleRecord, Tier};
 use crate::compile::{CompileError, Compiler};
 use crate::config::{Config, Tiers};
 use crate::digest::Digest;
@@ -19,6 +19,7 @@ use crate::failures::Failures;
 use crate::fetch::{self, FetchError, Wanted};
 use crate::flight::{Flights, Lost, Watcher};
 use crate::lend::{LendError, Lendable, Lender};
+use crate::uses::{Use, Uses};
 
 /// How often a module may vanish between being found and being lent, before that is an error: it
 /// is evicted, or replaced by a better form.
@@ -52,9 +53,9 @@ impl StepError {
 impl From<RegistryError> for StepError {
     fn from(error: RegistryError) -> Self {
         match error.kind() {
-            ErrorKind::NotFound => Self::NotFound(error.to_string()),
-            ErrorKind::Refused => Self::Refused(error.to_string()),
-            _ => Self::Internal(error.to_string()),
+            Kind::NotFound => Self::NotFound(error.to_string()),
+            Kind::Refused => Self::Refused(error.to_string()),
+            Kind::Temporary { .. } | Kind::Internal => Self::Internal(error.to_string()),
         }
     }
 }
@@ -105,6 +106,8 @@ pub(crate) struct Ready {
     pub(crate) hit: bool,
     /// Its descriptors.
     pub(crate) lendable: Lendable,
+    /// Keeps the module from being evicted while a step runs it.
+    _in_use: Use,
 }
 
 type Shared<T> = Result<T, StepError>;
@@ -117,6 +120,7 @@ pub(crate) struct Pipeline {
     compiler: Arc<Compiler>,
     lender: Arc<Lender>,
     failures: Failures,
+    uses: Uses,
     resolving: Flights<String, Shared<Wanted>>,
     fetching: Flights<String, Shared<u64>>,
     compiling: Flights<Digest, Shared<u64>>,
@@ -141,6 +145,7 @@ impl Pipeline {
             compiler,
             lender: Arc::new(lender),
             failures: Failures::default(),
+            uses: Uses::default(),
             resolving: Flights::new(),
             fetching: Flights::new(),
             compiling: Flights::new(),
@@ -173,6 +178,7 @@ impl Pipeline {
         let began = Instant::now();
         let wanted = self.identify(&source, file, watcher).await?;
         times.resolve = microseconds(began.elapsed());
+        let _in_use = self.uses.begin(wanted.wasm);
         if let Some(ready) = self.find(&wanted.wasm, true).await? {
             return Ok((ready, times));
         }
@@ -244,7 +250,9 @@ impl Pipeline {
             match self.hold(key).await? {
                 Ok(lendable) => {
                     self.cache.touch(&key, &record)?;
-                    return Ok(Some(Ready { wasm: *wasm, tier: record.tier, hit, lendable }));
+                    let _in_use = self.uses.begin(*wasm);
+                    let tier = record.tier;
+                    return Ok(Some(Ready { wasm: *wasm, tier, hit, lendable, _in_use }));
                 }
                 Err(reason) => {
                     tracing::warn!(%wasm, %reason, "a compiled module is not used: it is made again");
@@ -358,13 +366,36 @@ impl Pipeline {
         let cache = Arc::clone(&self.cache);
         blocking(move || cache.publish(made, &wasm, tier, took)).await?;
         tracing::info!(%wasm, tier = tier.name(), took_us = took, "compiled");
+        let limits = &self.config.limits;
+        let bounds = Bounds { bytes: limits.cache.as_u64(), modules: limits.cache_modules };
+        if let Err(error) = self.evict(bounds).await {
+            tracing::warn!(%error, "the cache stays over its bounds");
+        }
         Ok(took)
+    }
+
+    /// Removes what is over the bounds, but nothing that is in use. Says what was removed.
+    pub(crate) async fn evict(&self, bounds: Bounds) -> Result<Vec<Digest>, StepError> {
+        let (cache, uses) = (Arc::clone(&self.cache), self.uses.clone());
+        let removed = blocking(move || cache.evict(bounds, |wasm| uses.contains(wasm))).await?;
+        for wasm in &removed {
+            tracing::info!(%wasm, "evicted");
+            self.release(wasm);
+        }
+        Ok(removed)
+    }
+
+    fn release(&self, wasm: &Digest) {
+        for tier in [Tier::Baseline, Tier::Optimized] {
+            self.lender.release(&self.cache.key(wasm, tier));
+        }
     }
 
     /// Compiles a module again, with effort, when nothing else wants the processors.
     pub(crate) fn upgrade(self: &Arc<Self>, wasm: Digest) {
         let this = Arc::clone(self);
         tokio::spawn(async move {
+            let _in_use = this.uses.begin(wasm);
             let Ok(_slot) = this.upgrades.acquire().await else { return };
             let (watcher, _) = Watcher::new();
             match this.compile_tier(wasm, Tier::Optimized, true, &watcher).await {
@@ -396,9 +427,7 @@ impl Pipeline {
 
     /// Removes a module from the cache. Steps that run it keep what they have.
     pub(crate) fn remove(&self, wasm: &Digest) -> Result<Option<u64>, CacheError> {
-        for tier in [Tier::Baseline, Tier::Optimized] {
-            self.lender.release(&self.cache.key(wasm, tier));
-        }
+        self.release(wasm);
         self.failures.forget(wasm);
         self.cache.remove(wasm)
     }

@@ -61,20 +61,20 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: UnixStream) {
     let lent = lend(&shared, &stream, step, descriptors, &mut record, room).await;
     record.lend_us = microseconds(began);
     match lent {
-        Ok(true) => {
+        Ok(Some(_in_use)) => {
             shared.recent.lent(record.cache == "hit");
             follow(&stream, &mut record).await;
             record.total_us = microseconds(began);
             shared.recent.ended(record);
         }
-        Ok(false) => shared.recent.refused(record),
+        Ok(None) => shared.recent.refused(record),
         Err(error) => {
             tracing::debug!(%error, module = %record.module, "a step left before it was served");
         }
     }
 }
 
-/// Answers a step: lends it its module, or says why not. `Ok(true)` when it was lent.
+/// Answers a step: lends it its module, or says why not. What was lent is in use until the end.
 async fn lend(
     shared: &Arc<Shared>,
     stream: &UnixStream,
@@ -82,7 +82,7 @@ async fn lend(
     descriptors: Vec<OwnedFd>,
     record: &mut StepRecord,
     room: OwnedSemaphorePermit,
-) -> Result<bool, FrameError> {
+) -> Result<Option<Ready>, FrameError> {
     let config = &shared.config;
     let admitted = match admission::admit(step, descriptors.len(), &config.policy, &config.limits) {
         Ok(admitted) => admitted,
@@ -104,7 +104,7 @@ async fn lend(
     plan.digest = ready.wasm.to_string();
     hand_over(shared, stream, &plan, &ready).await?;
     drop(room);
-    Ok(true)
+    Ok(Some(ready))
 }
 
 /// Prepares the module, and tells the shim how far that is. Ends when the shim leaves.
@@ -185,12 +185,12 @@ async fn refuse(
     record: &mut StepRecord,
     code: u8,
     reason: String,
-) -> Result<bool, FrameError> {
+) -> Result<Option<Ready>, FrameError> {
     tracing::info!(module = %record.module, code, %reason, "a step is refused");
     record.code = Some(code);
     record.reason = Some(reason.clone());
     send(stream, &Reply::Refused { code, reason }, &[]).await?;
-    Ok(false)
+    Ok(None)
 }
 
 fn note(record: &mut StepRecord, ready: &Ready, times: Times) {

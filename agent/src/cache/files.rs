@@ -9,16 +9,17 @@
 //! tmp/                      what is being written; emptied at each start
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags};
-use rustix::io::Errno;
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 
+use super::faults::change;
 use super::key::Key;
+use super::private::{check_private, create_private, lock};
 use crate::digest::Digest;
 
 /// How much is read at once.
@@ -53,7 +54,10 @@ pub(crate) enum FilesError {
 }
 
 /// Turns an I/O error into one that says what was tried on which path.
-fn failed<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> FilesError + 'a {
+pub(super) fn failed<'a>(
+    what: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> FilesError + 'a {
     move |error| FilesError::Io { what, path: path.to_owned(), error }
 }
 
@@ -129,11 +133,12 @@ impl Files {
             .map_err(failed("read", Path::new("/dev/urandom")))?;
         let aside = self.tmp().join("secret");
         let write = || -> io::Result<()> {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)?;
-            file.write_all(&secret)?;
-            file.sync_all()?;
-            fs::rename(&aside, &path)?;
+            let mut file = change(|| {
+                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)
+            })?;
+            change(|| file.write_all(&secret))?;
+            change(|| file.sync_all())?;
+            change(|| fs::rename(&aside, &path))?;
             sync_directory(&self.root)
         };
         write().map_err(failed("write", &path))?;
@@ -154,19 +159,15 @@ impl Files {
     ) -> Result<(), FilesError> {
         let target = Self::module(&self.root, key);
         let write = || -> io::Result<()> {
-            fs::write(made.path().join("manifest"), manifest)?;
+            change(|| fs::write(made.path().join("manifest"), manifest))?;
             for file in fs::read_dir(made.path())? {
                 // An error here means that the bytes may not be on the disk: nothing is published.
-                File::open(file?.path())?.sync_all()?;
+                let file = File::open(file?.path())?;
+                change(|| file.sync_all())?;
             }
             sync_directory(made.path())?;
-            match fs::rename(made.path(), &target) {
-                Err(error) if is_occupied(&error) => {
-                    fs::remove_dir_all(&target)?;
-                    fs::rename(made.path(), &target)?;
-                }
-                other => other?,
-            }
+            self.take_away(&target)?;
+            change(|| fs::rename(made.path(), &target))?;
             sync_directory(&self.root.join("modules"))
         };
         write().map_err(failed("write", &target))
@@ -176,11 +177,16 @@ impl Files {
     /// Removes an entry. Steps that run it keep what they were lent.
     pub(crate) fn remove_module(&self, key: &Key) -> Result<(), FilesError> {
         let path = Self::module(&self.root, key);
-        match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed("remove", &path)(error))
-            }
-            _ => Ok(()),
+        self.take_away(&path).map_err(failed("remove", &path))
+    }
+
+    /// Removes a directory as a whole: after a stop at any moment it is there or it is not.
+    fn take_away(&self, directory: &Path) -> io::Result<()> {
+        let aside = tempfile::tempdir_in(self.tmp())?;
+        match change(|| fs::rename(directory, aside.path())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => change(|| aside.close()),
         }
     }
 
@@ -197,8 +203,8 @@ impl Files {
     ) -> Result<(), FilesError> {
         let target = self.wasm(digest);
         let write = || -> io::Result<()> {
-            made.as_file().sync_all()?;
-            made.persist(&target).map_err(|error| error.error)?;
+            change(|| made.as_file().sync_all())?;
+            change(|| made.persist(&target).map_err(|error| error.error))?;
             sync_directory(&self.root.join("wasm"))
         };
         write().map_err(failed("write", &target))
@@ -227,12 +233,29 @@ impl Files {
     /// Removes a module's Wasm.
     pub(crate) fn remove_wasm(&self, digest: &Digest) -> Result<(), FilesError> {
         let path = self.wasm(digest);
-        match fs::remove_file(&path) {
+        match change(|| fs::remove_file(&path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(failed("remove", &path)(error))
             }
             _ => Ok(()),
         }
+    }
+
+    /// The Wasm that is there, and its length in bytes.
+    pub(crate) fn all_wasm(&self) -> Result<Vec<(Digest, u64)>, FilesError> {
+        let path = self.root.join("wasm");
+        let mut all = Vec::new();
+        for file in fs::read_dir(&path).map_err(failed("list", &path))? {
+            let file = file.map_err(failed("list", &path))?;
+            // A file that goes meanwhile is none.
+            let (name, metadata) = (file.file_name(), file.metadata());
+            if let (Some(digest), Ok(metadata)) =
+                (name.to_str().and_then(Digest::from_hex), metadata)
+            {
+                all.push((digest, metadata.len()));
+            }
+        }
+        Ok(all)
     }
 
     /// The keys of all entries on disk.
@@ -284,48 +307,7 @@ pub(crate) fn copy_and_hash(
     }
 }
 
-fn create_private(path: &Path) -> Result<(), FilesError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create", path))
-}
-
-/// Refuses what others could write: whoever can, runs native code in every step of the node.
-fn check_private(path: &Path) -> Result<(), FilesError> {
-    let metadata = fs::symlink_metadata(path).map_err(failed("look at", path))?;
-    let exposed = |reason: String| FilesError::Exposed { path: path.to_owned(), reason };
-    let me = rustix::process::geteuid().as_raw();
-    if metadata.is_symlink() {
-        return Err(exposed("is a symbolic link".to_owned()));
-    }
-    if metadata.uid() != me {
-        return Err(exposed(format!("belongs to user {}, not to {me}", metadata.uid())));
-    }
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o022 != 0 {
-        return Err(exposed(format!("has mode {mode:04o}, which lets others write")));
-    }
-    Ok(())
-}
-
-fn lock(root: &Path) -> Result<File, FilesError> {
-    let path = root.join("lock");
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(failed("open", &path))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(Errno::WOULDBLOCK) => Err(FilesError::Locked(root.to_owned())),
-        Err(error) => Err(failed("lock", &path)(error.into())),
-    }
-}
-
-fn is_occupied(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
-}
-
 fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    let directory = File::open(path)?;
+    change(|| directory.sync_all())
 }

@@ -1,20 +1,28 @@
 //! The cache of compiled modules: content-addressed files beside a disposable index.
 
+mod evict;
+mod faults;
 mod files;
 mod index;
 mod key;
 mod manifest;
+mod private;
 
-use std::collections::HashSet;
+#[cfg(test)]
+mod crash_tests;
+
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) use evict::Bounds;
 pub(crate) use files::{Files, FilesError, copy_and_hash, open_regular};
 pub(crate) use index::{IndexError, ModuleRecord, ReferenceRecord};
 pub(crate) use key::{FORMAT, Key, Tier};
 pub(crate) use manifest::{FileRecord, Manifest};
 
 use crate::digest::Digest;
+use evict::Candidate;
 use index::Index;
 use manifest::{MAX_MANIFEST, ManifestError, Secret};
 
@@ -194,6 +202,31 @@ impl Cache {
         }
         self.files.remove_wasm(wasm)?;
         Ok(freed)
+    }
+
+    /// Removes what is over the bounds, least recently used first, but nothing for which `kept`
+    /// says so. Says what was removed.
+    pub(crate) fn evict(
+        &self,
+        bounds: Bounds,
+        kept: impl Fn(&Digest) -> bool,
+    ) -> Result<Vec<Digest>, CacheError> {
+        let mut there: HashMap<Digest, Candidate> = HashMap::new();
+        let candidate = |wasm| Candidate { wasm, bytes: 0, used: 0, kept: kept(&wasm) };
+        for (_, record) in self.modules()? {
+            let module = there.entry(record.wasm).or_insert_with(|| candidate(record.wasm));
+            module.bytes += record.bytes;
+            module.used = module.used.max(record.used);
+        }
+        for (wasm, bytes) in self.files.all_wasm()? {
+            // Wasm without a compiled form could not be compiled: it was used never.
+            there.entry(wasm).or_insert_with(|| candidate(wasm)).bytes += bytes;
+        }
+        let chosen = evict::choose(there.into_values().collect(), bounds);
+        for wasm in &chosen {
+            self.remove(wasm)?;
+        }
+        Ok(chosen)
     }
 
     /// What a reference was last seen to mean, and how many seconds ago.
