@@ -1,22 +1,29 @@
-//! `warmstep-compile`: turns one Wasm module on stdin into native code on stdout, and ends.
+//! `warmstep-compile`: turns one Wasm module on stdin into native code in a directory, and ends.
 //!
 //! The agent starts one for every compilation, so that a module that makes the compiler loop, swell
-//! or crash costs that process and nothing else. Progress and failures go to stderr, as one JSON
-//! object a line.
+//! or crash costs that process and nothing else. What happens goes to stderr, as one JSON object a
+//! line; see `report.rs`.
 
 #![forbid(unsafe_code)]
 
 mod compile;
+mod input;
+mod inspect;
 mod limits;
 mod report;
 
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::compile::Tier;
-use crate::report::Report;
+use crate::compile::{CompileError, Tier};
+use crate::report::{Report, one_line};
+
+/// The file with the native code.
+const MODULE: &str = "module";
 
 #[derive(Parser)]
 #[command(name = "warmstep-compile", about, version)]
@@ -24,6 +31,9 @@ struct Arguments {
     /// How much effort to spend on the code.
     #[arg(long, value_enum, default_value_t = Tier::Optimized)]
     tier: Tier,
+    /// The empty directory for what is made of the module.
+    #[arg(long, value_name = "DIR", required_unless_present = "identify")]
+    out: Option<PathBuf>,
     /// The longest module that is read, in bytes.
     #[arg(long, default_value_t = 256 * 1024 * 1024)]
     module_bytes: u64,
@@ -41,29 +51,57 @@ struct Arguments {
     identify: bool,
 }
 
+/// Why there is no native code.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("cannot limit the compiler: {0}")]
+    Limit(std::io::Error),
+    #[error(transparent)]
+    Input(#[from] input::InputError),
+    #[error(transparent)]
+    Inspect(#[from] inspect::InspectError),
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    #[error("cannot write the compiled module to {path}: {error}")]
+    Write { path: PathBuf, error: std::io::Error },
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    if arguments.identify {
+    let Some(out) = arguments.out.as_deref().filter(|_| !arguments.identify) else {
         println!("{}", compile::identity());
         return ExitCode::SUCCESS;
-    }
-    match run(&arguments) {
+    };
+    // A panic's own lines are no report.
+    std::panic::set_hook(Box::new(|_| {}));
+    match run(&arguments, out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            Report::Failed { reason: report::one_line(&error.to_string()) }.print();
+            let reason = one_line(&error.to_string());
+            match error {
+                Failure::Compile(CompileError::Unsupported(_)) => Report::Unsupported { reason },
+                _ => Report::Failed { reason },
+            }
+            .print();
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(arguments: &Arguments) -> Result<(), compile::CompileError> {
-    limits::apply(arguments.memory, arguments.cpu)?;
-    let mut wasm = Vec::new();
-    std::io::stdin().lock().take(arguments.module_bytes + 1).read_to_end(&mut wasm)?;
-    if wasm.len() as u64 > arguments.module_bytes {
-        return Err(compile::CompileError::TooLarge(arguments.module_bytes));
-    }
-    let artifact = compile::compile(&wasm, arguments.tier, arguments.threads)?;
-    std::io::stdout().lock().write_all(&artifact)?;
-    Ok(())
+fn run(arguments: &Arguments, out: &Path) -> Result<(), Failure> {
+    limits::apply(arguments.memory, arguments.cpu).map_err(Failure::Limit)?;
+    let wasm = input::read(std::io::stdin().lock(), arguments.module_bytes)?;
+    let summary = inspect::inspect(&wasm, &compile::features(Tier::Optimized))?;
+    Report::module(&summary).print();
+    summary.check()?;
+    let code = compile::compile(&wasm, arguments.tier, arguments.threads)?;
+    write(out, MODULE, &code)
+}
+
+/// Writes one of the files that are made. Whether they reach the disk is the agent's affair.
+fn write(out: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    let path = out.join(name);
+    File::create_new(&path)
+        .and_then(|mut file| file.write_all(bytes))
+        .map_err(|error| Failure::Write { path, error })
 }

@@ -2,16 +2,36 @@
 
 use serde::Serialize;
 
+use crate::inspect::Summary;
+
 /// A line for the agent.
 #[derive(Serialize)]
 #[serde(tag = "report", rename_all = "snake_case")]
-pub(crate) enum Report {
+pub(crate) enum Report<'a> {
+    /// What the module is and asks for. The first line, once that is known.
+    Module {
+        /// `module.name` of each import; long names are cut.
+        imports: &'a [String],
+        /// Whether it exports a function `_start`.
+        exports_start: bool,
+        /// How many linear memories it has, imported ones included.
+        memories: u32,
+        /// How many functions it defines.
+        functions: u32,
+        /// Whether its functions have names.
+        has_names: bool,
+    },
     /// So many of the compiler's own steps are done.
     Progress {
         /// Steps done.
         done: u64,
         /// Steps in all.
         total: u64,
+    },
+    /// The module cannot be compiled by this tier; another may.
+    Unsupported {
+        /// Why, in one line.
+        reason: String,
     },
     /// The module cannot be compiled.
     Failed {
@@ -20,12 +40,25 @@ pub(crate) enum Report {
     },
 }
 
-impl Report {
+impl<'a> Report<'a> {
+    /// The line about a module.
+    pub(crate) fn module(summary: &'a Summary) -> Self {
+        Self::Module {
+            imports: &summary.imports,
+            exports_start: summary.exports_start,
+            memories: summary.memories,
+            functions: summary.functions,
+            has_names: summary.has_names,
+        }
+    }
+
     /// Prints the line. A reader that is gone is no reason to stop: the artifact counts.
     pub(crate) fn print(&self) {
-        if let Ok(line) = serde_json::to_string(self) {
+        if let Ok(mut line) = serde_json::to_string(self) {
             use std::io::Write;
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            line.push('\n');
+            // One write a line, so that no two threads' lines are mixed.
+            let _ = std::io::stderr().lock().write_all(line.as_bytes());
         }
     }
 }
