@@ -1,0 +1,53 @@
+//! Where things are in a checkout: the built programs, the modules, the examples.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The repository's root.
+pub fn root() -> &'static Path {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests)
+}
+
+/// One of the programs that `make build` makes. They lie beside the program that runs now, which
+/// cargo put into the same directory (a test one further down, in `deps`).
+///
+/// # Errors
+///
+/// When it has not been built.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("where is the running program?")?;
+    let mut directory = own.parent().context("the running program is in no directory")?;
+    if directory.ends_with("deps") {
+        directory = directory.parent().context("deps is in no directory")?;
+    }
+    let program = directory.join(name);
+    if !program.is_file() {
+        bail!("{} is missing: run make build", program.display());
+    }
+    Ok(program)
+}
+
+/// A module that `make modules` brought.
+///
+/// # Errors
+///
+/// When it is not there.
+pub fn module(name: &str) -> Result<PathBuf> {
+    target_modules(&format!("{name}.wasm"))
+}
+
+/// A file or directory of `target/modules`.
+pub(crate) fn target_modules(name: &str) -> Result<PathBuf> {
+    let path = root().join("target/modules").join(name);
+    if !path.exists() {
+        bail!("{} is missing: run make modules", path.display());
+    }
+    Ok(path)
+}
+
+/// A file or directory of `examples`.
+pub fn example(name: &str) -> PathBuf {
+    root().join("examples").join(name)
+}
