@@ -4,7 +4,7 @@
 //! failure before it ran. All call [`finish`] or, in a signal handler, [`finish_in_handler`], and
 //! the process ends with `_exit`: the kernel frees memory faster than destructors would.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -65,6 +65,13 @@ pub(crate) fn prepare(connection: OwnedFd) {
     }
     let ending = Ending { connection, termination_log: termination_log(), header };
     let _ = ENDING.set(ending);
+}
+
+/// What stays open until the end.
+pub(crate) fn descriptors<'a>() -> impl Iterator<Item = BorrowedFd<'a>> {
+    let ending = ENDING.get();
+    let log = ending.and_then(|ending| ending.termination_log.as_ref());
+    ending.map(|ending| &ending.connection).into_iter().chain(log).map(AsFd::as_fd)
 }
 
 /// The termination log, if it is there, writable, and a plain file.

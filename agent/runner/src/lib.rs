@@ -7,6 +7,7 @@
 pub mod beneath;
 mod ending;
 mod instance;
+mod jail;
 mod limits;
 mod load;
 mod plan;

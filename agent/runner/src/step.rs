@@ -1,7 +1,9 @@
 //! One page that sequences a step in its own process, from the arguments to the exit code.
 
 use std::ffi::OsString;
+use std::os::fd::AsFd;
 
+use warmstep_jail::JailError;
 use warmstep_wire::exit;
 use warmstep_wire::plan::Plan;
 use wasmer::sys::{EngineBuilder, NativeEngineExt};
@@ -13,13 +15,15 @@ use crate::limits::{Budget, Limits, Memories};
 use crate::load::{self, LoadError};
 use crate::plan::{self, Lent, PlanError};
 use crate::preview1::{Grant, Wasi};
-use crate::{signals, trap};
+use crate::{jail, signals, trap};
 
 /// Why a step ended without its module having said so.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(transparent)]
+    Jail(#[from] JailError),
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
@@ -33,7 +37,7 @@ impl StepError {
     fn code(&self) -> u8 {
         match self {
             Self::Plan(PlanError::Grant { .. }) | Self::Memory(_) => exit::REFUSED,
-            Self::Plan(_) | Self::Load(_) => exit::INTERNAL,
+            Self::Plan(_) | Self::Jail(_) | Self::Load(_) => exit::INTERNAL,
             Self::Instance(InstanceError::Trap(_)) => exit::TRAP,
             Self::Instance(_) => exit::REFUSED,
         }
@@ -61,7 +65,11 @@ fn step(arguments: impl Iterator<Item = OsString>) -> Result<(), StepError> {
     signals::handle_stops();
     let plan = plan::read(lent.plan)?;
     let grants = plan::open_grants(&plan.directories)?;
-    // The jail comes here: everything is open, and nothing of the module has been touched.
+    // Everything is open, and nothing of the module has been touched.
+    let module = Some(lent.module.as_fd());
+    let image = lent.image.as_ref().map(AsFd::as_fd);
+    let keep: Vec<_> = module.into_iter().chain(image).collect();
+    jail::confine(&keep, &grants)?;
 
     let budget = Budget::new(plan.memory);
     let memories = Memories::default();

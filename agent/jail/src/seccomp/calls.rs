@@ -41,8 +41,8 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_write, ALL, "stdout, stderr, files, pipes and sockets"),
     allow!(SYS_readv, PREVIEW1, "fd_read with several buffers"),
     allow!(SYS_writev, PREVIEW1, "fd_write with several buffers"),
-    allow!(SYS_pread64, PREVIEW1.and(COMPILER), "fd_pread; reading an artifact's parts"),
-    allow!(SYS_pwrite64, PREVIEW1.and(COMPILER), "fd_pwrite; writing an artifact's parts"),
+    allow!(SYS_pread64, COMPILER, "fd_pread; reading an artifact's parts"),
+    allow!(SYS_pwrite64, COMPILER, "fd_pwrite; writing an artifact's parts"),
     allow!(SYS_preadv, PREVIEW1, "fd_pread with several buffers"),
     allow!(SYS_pwritev, PREVIEW1, "fd_pwrite with several buffers"),
     allow!(SYS_lseek, ALL, "fd_seek, fd_tell, directory cookies"),
@@ -70,17 +70,16 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_linkat, HOSTS, "path_link"),
     allow!(SYS_symlinkat, HOSTS, "path_symlink"),
     allow!(SYS_renameat, HOSTS, "path_rename"),
-    allow!(SYS_renameat2, PREVIEW1, "path_rename"),
     allow!(SYS_utimensat, HOSTS, "path_filestat_set_times, fd_filestat_set_times"),
 
     // Waiting and time. The clocks are calls only where the vDSO cannot tell the time.
-    #[cfg(target_arch = "x86_64")]
-    allow!(SYS_poll, PREVIEW1, "poll_oneoff over descriptors"),
     allow!(SYS_ppoll, PREVIEW1, "poll_oneoff over descriptors"),
     allow!(SYS_clock_gettime, ALL, "clock_time_get"),
     allow!(SYS_clock_getres, PREVIEW1, "clock_res_get"),
     allow!(SYS_clock_nanosleep, PREVIEW1, "poll_oneoff over clocks alone"),
     allow!(SYS_restart_syscall, ALL, "the kernel makes it for a process that was stopped and continued while it waited"),
+
+    allow!(SYS_setitimer, PREVIEW1, "--timeout, without a thread"),
 
     // The event loop of tokio.
     allow!(SYS_epoll_create1, WASIX, "tokio's event loop"),
@@ -91,16 +90,21 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_epoll_pwait, WASIX, "tokio's event loop"),
     allow!(SYS_eventfd2, WASIX, "wakes tokio's event loop"),
 
-    // Sockets: of the internet alone, and only where a network is granted.
+    // Sockets that the process was started with; the outcome goes over one.
+    allow!(SYS_accept4, PREVIEW1, "sock_accept"),
+    allow!(SYS_recvmsg, PREVIEW1, "sock_recv"),
+    allow!(SYS_sendmsg, PREVIEW1, "sock_send"),
+    allow!(SYS_sendto, HOSTS, "the outcome"),
+    allow!(SYS_shutdown, HOSTS, "sock_shutdown"),
+
+    // Sockets of its own: of the internet alone, and only where a network is granted.
     allow!(SYS_socket, NETWORK, "TCP and UDP; no raw packets, no unix sockets",
         one_of(0, &[bits(AF_INET), bits(AF_INET6)]), masked(1, !SOCKET_FLAGS, &[bits(SOCK_STREAM), bits(SOCK_DGRAM)])),
     allow!(SYS_connect, NETWORK, "sock_connect, to the ports that Landlock leaves"),
     allow!(SYS_bind, NETWORK, "a name server is asked from a port of its own"),
     allow!(SYS_getsockopt, NETWORK, "whether a connection was made"),
     allow!(SYS_setsockopt, NETWORK, "TCP_NODELAY, timeouts"),
-    allow!(SYS_sendto, NETWORK, "sock_send"),
     allow!(SYS_recvfrom, NETWORK, "sock_recv"),
-    allow!(SYS_shutdown, NETWORK, "sock_shutdown"),
 
     // Memory.
     allow!(SYS_mmap, ALL, "linear memories, code, the allocator; never both writable and executable",

@@ -1,0 +1,37 @@
+//! Confines the runner: to the descriptors it was lent, the directories it was granted, and the
+//! calls that a preview 1 host makes.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use warmstep_jail::{Confinement, JailError, Network, Profile, enter};
+
+use crate::ending;
+use crate::preview1::Grant;
+
+/// Enters the jail. Whatever is opened later is beneath a grant.
+///
+/// `keep` is what is still to be used beside the grants and the process's end. A layer that the
+/// kernel or the container's profile refuses is said on stderr, in one line.
+pub(crate) fn confine(keep: &[BorrowedFd<'_>], grants: &[Grant]) -> Result<(), JailError> {
+    let mut keep = keep.to_vec();
+    keep.extend(ending::descriptors());
+    let granted = |read_only| -> Vec<BorrowedFd<'_>> {
+        let those = grants.iter().filter(|grant| grant.read_only == read_only);
+        those.map(|grant| grant.directory.as_fd()).collect()
+    };
+    let confinement = Confinement {
+        keep: &keep,
+        read_only: &granted(true),
+        read_write: &granted(false),
+        network: Network::None,
+        profile: Profile::Preview1,
+        demand_all: false,
+    };
+    // SAFETY: there is one thread, the environment is as the kernel passed it, and all descriptors
+    // that are used later are among those that stay.
+    let layers = unsafe { enter(&confinement)? };
+    if let Some(missing) = layers.missing() {
+        eprintln!("warmstep: the jail of this step is without {missing}");
+    }
+    Ok(())
+}
