@@ -1,0 +1,20 @@
+//! A step to send.
+
+use warmstep_wire::message::{DirectoryGrant, Step, Variable};
+
+/// A step with something in every field.
+pub(crate) fn step() -> Step {
+    Step {
+        module: "oci://registry.example/tools/m:1".into(),
+        arguments: vec![b"-x".to_vec().into(), b"".to_vec().into(), b"\xff".to_vec().into()],
+        environment: vec![Variable { name: b"A".to_vec().into(), value: b"1=2".to_vec().into() }],
+        directories: vec![DirectoryGrant {
+            host: b"/data/in".to_vec().into(),
+            guest: b"in".to_vec().into(),
+            read_only: true,
+        }],
+        network: vec!["example.org:443".into(), "[::1]:80".into()],
+        memory: Some(256 << 20),
+        timeout: Some(30_000),
+    }
+}
