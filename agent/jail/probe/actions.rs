@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use crate::attacks;
 
@@ -69,14 +69,19 @@ fn wait() -> io::Result<()> {
     io::stdin().read_to_end(&mut Vec::new()).map(drop)
 }
 
-/// Waits in `ppoll`, so that the process can be stopped and continued meanwhile.
-fn sleep(milliseconds: &str) -> io::Result<()> {
+/// Waits for a time, so that the process can be stopped and continued meanwhile: in `ppoll` as a
+/// preview 1 host does, or for a lock as threads do.
+fn sleep(how: &str) -> io::Result<()> {
     println!("ready");
     io::stdout().flush()?;
-    let milliseconds = milliseconds.parse().map_err(io::Error::other)?;
-    let time = rustix::time::Timespec::try_from(Duration::from_millis(milliseconds));
-    let time = time.map_err(io::Error::other)?;
-    rustix::event::poll(&mut [], Some(&time))?;
+    let time = Duration::from_millis(400);
+    match how {
+        "poll" => {
+            let time = rustix::time::Timespec::try_from(time).map_err(io::Error::other)?;
+            rustix::event::poll(&mut [], Some(&time))?;
+        }
+        _ => std::thread::park_timeout(time),
+    }
     Ok(())
 }
 
@@ -84,7 +89,7 @@ fn sleep(milliseconds: &str) -> io::Result<()> {
 fn audit() -> io::Result<()> {
     let open = (0..4096).filter(|descriptor| {
         // SAFETY: asks for a number's flags, whether it is open or not.
-        unsafe { libc::fcntl(*descriptor, libc::F_GETFD) != -1 }
+        unsafe { libc::fcntl(*descriptor, libc::F_GETFL) != -1 }
     });
     let open: Vec<String> = open.map(|descriptor: i32| descriptor.to_string()).collect();
     println!("descriptors {}", open.join(" "));
@@ -159,9 +164,9 @@ fn truncate(path: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// As cap-std renames; std uses a call that takes no directories.
+/// As a host renames; std uses a call that takes no directories.
 fn rename(from: &str, to: &str) -> io::Result<()> {
-    Ok(rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::empty())?)
+    Ok(rustix::fs::renameat(CWD, from, CWD, to)?)
 }
 
 fn touch(path: &str) -> io::Result<()> {

@@ -1,7 +1,7 @@
 //! The table of the system calls that a confined process may make, and why.
 //!
 //! A row names the call, the lists it is on, the reason, and what its arguments must be. A list has
-//! at most 60 calls. Before a row is added: which line of which function makes the call, and is
+//! at most 60 calls, each once. Before a row is added: which line of which function makes the call, and is
 //! there another way? `tests/jail.rs` makes each call of each list with good and bad arguments, and
 //! every call that is not listed.
 //!
@@ -47,9 +47,11 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_pwritev, PREVIEW1, "fd_pwrite with several buffers"),
     allow!(SYS_lseek, ALL, "fd_seek, fd_tell, directory cookies"),
     allow!(SYS_close, ALL, "fd_close, and whatever else was opened"),
-    allow!(SYS_fcntl, ALL, "fd_fdstat_get and fd_fdstat_set_flags; duplicates of a descriptor; std checks what it closes",
-        one_of(1, &[bits(F_GETFL), bits(F_SETFL), bits(F_GETFD), bits(F_SETFD), bits(F_DUPFD_CLOEXEC)])),
-    allow!(SYS_ioctl, HOSTS, "isatty, its size, how much can be read, blocking or not; never to fake input (TIOCSTI)",
+    allow!(SYS_fcntl, ALL, "fd_fdstat_get and fd_fdstat_set_flags; a duplicate, where cap-std walks",
+        one_of(1, &[bits(F_GETFL), bits(F_SETFL), bits(F_DUPFD_CLOEXEC)])),
+    allow!(SYS_ioctl, PREVIEW1, "poll_oneoff tells how much can be read; never to fake input (TIOCSTI)",
+        one_of(1, &[request(FIONREAD)])),
+    allow!(SYS_ioctl, WASIX, "is it a terminal, how large; how much can be read, and waiting or not",
         one_of(1, &[request(TCGETS), request(TIOCGWINSZ), request(FIONREAD), request(FIONBIO)])),
     allow!(SYS_fsync, ALL, "fd_sync; an artifact is on the disk before it has its name"),
     allow!(SYS_fdatasync, HOSTS, "fd_datasync, which must not lie"),
@@ -76,8 +78,7 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_ppoll, PREVIEW1, "poll_oneoff over descriptors"),
     allow!(SYS_clock_gettime, ALL, "clock_time_get"),
     allow!(SYS_clock_getres, PREVIEW1, "clock_res_get"),
-    allow!(SYS_clock_nanosleep, PREVIEW1, "poll_oneoff over clocks alone"),
-    allow!(SYS_restart_syscall, ALL, "the kernel makes it for a process that was stopped and continued while it waited"),
+    allow!(SYS_restart_syscall, THREADED, "the kernel makes it for who was stopped and continued while it waited for a time"),
 
     allow!(SYS_setitimer, PREVIEW1, "--timeout, without a thread"),
 
@@ -117,18 +118,18 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_brk, ALL, "the allocator"),
 
     // Signals, to itself alone.
-    allow!(SYS_rt_sigaction, ALL, "traps, proc_raise"),
-    allow!(SYS_rt_sigprocmask, ALL, "traps, raise, a thread's start"),
+    allow!(SYS_rt_sigaction, ALL, "traps, --timeout"),
+    allow!(SYS_rt_sigprocmask, ALL, "abort, a thread's start"),
     allow!(SYS_rt_sigreturn, ALL, "the end of every signal handler"),
     allow!(SYS_sigaltstack, ALL, "traps on a full stack"),
-    allow!(SYS_tgkill, ALL, "proc_raise, abort", own_process(0)),
-    allow!(SYS_getpid, ALL, "raise and abort"),
-    allow!(SYS_gettid, ALL, "raise and abort"),
+    allow!(SYS_tgkill, ALL, "abort", own_process(0)),
+    allow!(SYS_getpid, ALL, "abort"),
+    allow!(SYS_gettid, ALL, "abort"),
 
     // The process.
     allow!(SYS_exit_group, ALL, "proc_exit"),
     allow!(SYS_getrandom, ALL, "random_get, the keys of hash maps"),
-    allow!(SYS_futex, ALL, "locks"),
+    allow!(SYS_futex, THREADED, "locks; one thread alone never waits for one"),
     allow!(SYS_sched_yield, ALL, "sched_yield, locks"),
     allow!(SYS_getrusage, HOSTS, "the outcome's processor time and memory"),
 

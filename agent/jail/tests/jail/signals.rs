@@ -51,11 +51,13 @@ fn threads_do_not_start_for_preview1() {
     assert_eq!(end, crate::probe::SIGSYS);
 }
 
-/// Who was stopped while it waited goes on waiting with `restart_syscall`.
+/// Who was stopped while it waited for a time goes on waiting, with `restart_syscall` where it waits
+/// for a lock.
 #[test]
 fn stopping_and_continuing_is_no_harm() {
-    for profile in ["preview1"] {
-        let mut running = Probe::new(&["--profile", profile]).start(&["sleep", "400"]);
+    let cases = [("preview1", "poll"), ("wasix", "lock"), ("compiler", "lock")];
+    for (profile, how) in cases {
+        let mut running = Probe::new(&["--profile", profile]).start(&["sleep", how]);
         let process = rustix::process::Pid::from_child(&running.0);
         for signal in [rustix::process::Signal::STOP, rustix::process::Signal::CONT] {
             std::thread::sleep(std::time::Duration::from_millis(50));
