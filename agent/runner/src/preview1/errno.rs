@@ -20,7 +20,6 @@ impl Errno {
     pub(crate) const IO: Self = Self(29);
     pub(crate) const ISDIR: Self = Self(31);
     pub(crate) const NAMETOOLONG: Self = Self(37);
-    pub(crate) const NOENT: Self = Self(44);
     pub(crate) const NOTDIR: Self = Self(54);
     pub(crate) const NOTSOCK: Self = Self(57);
     pub(crate) const NOTSUP: Self = Self(58);

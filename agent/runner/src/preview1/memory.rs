@@ -59,12 +59,6 @@ impl GuestMemory {
         Ok(())
     }
 
-    /// `N` bytes at `at`, copied out.
-    pub(crate) fn array<const N: usize>(&self, at: u32) -> Result<[u8; N]> {
-        let length = u32::try_from(N).map_err(|_| Errno::OVERFLOW)?;
-        self.bytes(at, length)?.try_into().map_err(|_| Errno::FAULT)
-    }
-
     /// Writes a 32-bit number.
     pub(crate) fn write_u32(&mut self, at: u32, value: u32) -> Result<()> {
         self.write(at, &value.to_le_bytes())

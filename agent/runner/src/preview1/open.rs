@@ -98,6 +98,9 @@ fn how(request: Request, flags: FdFlags, inheriting: Rights) -> Result<OFlags> {
         if has(oflags::CREAT | oflags::TRUNC) {
             return Err(Errno::INVAL);
         }
+        if rights.contains(Rights::FD_WRITE) {
+            return Err(Errno::ISDIR);
+        }
         let how = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK;
         return Ok(if follows(request.lookup)? { how } else { how | OFlags::NOFOLLOW });
     }

@@ -136,7 +136,6 @@ impl FdFlags {
     pub(crate) const APPEND: Self = Self(1);
     pub(crate) const DSYNC: Self = Self(2);
     pub(crate) const NONBLOCK: Self = Self(4);
-    pub(crate) const RSYNC: Self = Self(8);
     pub(crate) const SYNC: Self = Self(16);
     const ALL: u16 = 31;
 

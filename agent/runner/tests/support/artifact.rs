@@ -40,9 +40,10 @@ fn directory(wasm: &[u8]) -> PathBuf {
 
 fn into(wasm: &[u8], directory: &Path) {
     let mut child = Command::new(compiler())
-        .args(["--tier", "optimized"])
+        .args(["--tier", "optimized", "--out"])
+        .arg(directory)
         .stdin(Stdio::piped())
-        .stdout(File::create(directory.join("module")).expect("a file"))
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .expect("the compiler starts");

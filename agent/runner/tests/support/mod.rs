@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod artifact;
+pub(crate) mod calls;
 pub(crate) mod puppet;
 
 use std::fs::File;
