@@ -1,0 +1,13 @@
+//! A node without a cluster: real registry, real agent, real shim, real modules.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod guests;
+mod hostile;
+mod lending;
+mod life;
+mod process;
+mod raw;
+mod refusals;
+mod sources;
+mod together;
