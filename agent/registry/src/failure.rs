@@ -58,7 +58,8 @@ fn tls_reason(host: &str, error: &rustls::Error) -> String {
             "it does not speak TLS; if it is a plain HTTP registry, set plain_http = true for {host}"
         ),
         rustls::Error::InvalidCertificate(certificate) => match certificate {
-            CertificateError::UnknownIssuer => format!(
+            // The latter is an authority of the same name with another key.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
                 "its certificate is from an unknown authority; if it is yours, set ca for {host}"
             ),
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {

@@ -3,7 +3,7 @@
 //! The protocol is that of docker-credential-helpers: the server's name on stdin, a JSON document
 //! on stdout; on failure a message on stdout and an exit code other than 0.
 
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use docker_credential::DockerCredential;
@@ -70,16 +70,14 @@ async fn run(name: &str, server: &str) -> Result<Option<DockerCredential>, Helpe
     }
     let mut answer = Vec::new();
     if let Some(stdout) = group.child.stdout.take() {
-        stdout.take(MAX_ANSWER_BYTES).read_to_end(&mut answer).await.map_err(io)?;
+        stdout.take(MAX_ANSWER_BYTES + 1).read_to_end(&mut answer).await.map_err(io)?;
+    }
+    if answer.len() as u64 > MAX_ANSWER_BYTES {
+        return Err(HelperError::Answer { name: name.to_owned() });
     }
     let status = group.child.wait().await.map_err(io)?;
     if !status.success() {
-        let message = one_line(&String::from_utf8_lossy(&answer), 200);
-        if message.contains(NOT_FOUND) {
-            return Ok(None);
-        }
-        let message = if message.is_empty() { status.to_string() } else { message };
-        return Err(HelperError::Failed { name: name.to_owned(), message });
+        return failure(name, status, &answer);
     }
     let answer: Answer = serde_json::from_slice(&answer)
         .map_err(|_| HelperError::Answer { name: name.to_owned() })?;
@@ -88,6 +86,21 @@ async fn run(name: &str, server: &str) -> Result<Option<DockerCredential>, Helpe
     } else {
         DockerCredential::UsernamePassword(answer.username, answer.secret)
     }))
+}
+
+/// What a helper that failed has said. Nothing of it is repeated that could be credentials.
+fn failure(
+    name: &str,
+    status: ExitStatus,
+    answer: &[u8],
+) -> Result<Option<DockerCredential>, HelperError> {
+    let message = one_line(&String::from_utf8_lossy(answer), 200);
+    if message.contains(NOT_FOUND) {
+        return Ok(None);
+    }
+    let is_message = status.code().is_some() && !message.is_empty() && !message.contains('{');
+    let message = if is_message { message } else { status.to_string() };
+    Err(HelperError::Failed { name: name.to_owned(), message })
 }
 
 /// A helper and whatever it has started, in a process group that ends with this value.
