@@ -235,11 +235,13 @@ impl<'a> Handover<'a> {
         connection.set_write_timeout(Some(SEND_DEADLINE)).map_err(lost)?;
         let file = self.file.map(AsFd::as_fd);
         match frame::send_bytes(connection, &self.frame, file.as_slice()) {
+            Ok(()) => Ok(()),
+            // An agent that refuses a step need not have read all of it: its reply decides.
+            Err(error) if hung_up(&error) => Ok(()),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 Err(Setback::Final(HandoverError::Silent(SEND_DEADLINE)))
             }
-            // An agent that refuses a step need not have read all of it: its reply decides.
-            Ok(()) | Err(_) => Ok(()),
+            Err(error) => Err(Setback::Final(HandoverError::Frame(error.into()))),
         }
     }
 }
@@ -274,13 +276,17 @@ fn not_received(error: FrameError) -> Setback {
         FrameError::Closed => Setback::Lost { why: error.to_string() },
         FrameError::Io(cause) => match cause.kind() {
             ErrorKind::WouldBlock => Setback::Final(HandoverError::Silent(SILENCE)),
-            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-                Setback::Lost { why: "the connection was cut".into() }
-            }
+            ErrorKind::UnexpectedEof => Setback::Lost { why: "the connection was cut".into() },
+            _ if hung_up(&cause) => Setback::Lost { why: "the connection was cut".into() },
             _ => Setback::Final(HandoverError::Frame(FrameError::Io(cause))),
         },
         other => Setback::Final(HandoverError::Frame(other)),
     }
+}
+
+/// Whether the other side is gone, rather than the socket broken.
+fn hung_up(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 /// Makes a loan of a connection and what came over it; the runner gets a socket without timeouts.

@@ -21,6 +21,9 @@ pub(crate) struct Module {
 /// Why there is no such module.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ModuleError {
+    /// There is nothing to look for, as when a template's parameter is empty.
+    #[error("the module's name is empty")]
+    Empty,
     /// The reference has no name, or characters no reference has.
     #[error("{0} is not a module in a registry: write oci://REGISTRY/NAME, then :TAG or @sha256:…")]
     Reference(String),
@@ -70,6 +73,9 @@ impl ModuleError {
 /// When it is neither a reference nor a digest nor a readable regular file.
 pub(crate) fn find(written: &OsStr) -> Result<Module, ModuleError> {
     let name = written.to_string_lossy().into_owned();
+    if name.is_empty() {
+        return Err(ModuleError::Empty);
+    }
     if let Some(rest) = name.strip_prefix("oci://") {
         // The agent parses it; this only keeps a typing error from costing a wait.
         let visible = |c: char| c.is_ascii_graphic();

@@ -77,23 +77,24 @@ fn show(
         }
         signals::bar_is_visible(true);
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(style(phase, 0));
         bar.set_message(format!("{} {module}", verb(phase)));
         *shown = Some((phase, bar));
     }
-    if let Some((_, bar)) = shown {
-        if total > 0 && bar.length() != Some(total) {
-            bar.set_style(style(phase));
-            bar.set_length(total);
-        }
-        bar.set_position(done);
-        bar.tick();
+    let Some((_, bar)) = shown else { return };
+    if total > 0 && bar.length() != Some(total) {
+        bar.set_style(style(phase, total));
+        bar.set_length(total);
     }
+    bar.set_position(done);
 }
 
-fn style(phase: Phase) -> ProgressStyle {
-    let template = match phase {
-        Phase::Pull => "{msg} [{bar:24}] {bytes}/{total_bytes}",
-        Phase::Resolve | Phase::Compile => "{msg} [{bar:24}] {percent}%",
+fn style(phase: Phase, total: u64) -> ProgressStyle {
+    let template = match (phase, total) {
+        (Phase::Pull, 0) => "{msg} {bytes}",
+        (_, 0) => "{msg}",
+        (Phase::Pull, _) => "{msg} [{bar:24}] {bytes}/{total_bytes}",
+        (Phase::Resolve | Phase::Compile, _) => "{msg} [{bar:24}] {percent}%",
     };
     let style = ProgressStyle::with_template(template);
     style.map_or_else(|_| ProgressStyle::default_bar(), |style| style.progress_chars("=> "))
