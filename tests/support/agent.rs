@@ -240,14 +240,23 @@ impl Agent {
         }
     }
 
-    /// The record of the step that ended last, once there are `ended` of them: the agent notes a
-    /// step a moment after the step's process is gone.
+    /// The records of the last steps, oldest first, once there are `ended` of them: the agent notes
+    /// a step a moment after the step's process is gone. It remembers 256.
+    ///
+    /// # Errors
+    ///
+    /// When there are not so many within 10 s.
+    pub fn records(&self, ended: usize) -> Result<Vec<Record>> {
+        let most = Duration::from_secs(10);
+        Ok(self.until(most, |status| status.recent.len() >= ended)?.recent)
+    }
+
+    /// The record of the step that ended last, as [`Agent::records`] has it.
     ///
     /// # Errors
     ///
     /// When there are not so many within 10 s.
     pub fn last_record(&self, ended: usize) -> Result<Record> {
-        let status = self.until(Duration::from_secs(10), |status| status.recent.len() >= ended)?;
-        status.recent.last().cloned().context("no step has ended")
+        self.records(ended)?.pop().context("no step has ended")
     }
 }

@@ -51,9 +51,22 @@ impl Example {
     ///
     /// When it cannot be run, or did something else than it must.
     pub fn run(&self, agent: &Agent, module: &str) -> Result<Ended> {
+        self.run_by(Step::run, agent, module)
+    }
+
+    /// As [`Example::run`], with another way to run the step.
+    ///
+    /// # Errors
+    ///
+    /// As [`Example::run`].
+    pub fn run_by(
+        &self,
+        run: fn(Step) -> Result<Ended>,
+        agent: &Agent,
+        module: &str,
+    ) -> Result<Ended> {
         let scratch = TempDir::with_prefix_in("step-", agent.scratch())?;
-        let step = (self.prepare)(agent.step(module), scratch.path())?;
-        let ended = step.run()?;
+        let ended = run((self.prepare)(agent.step(module), scratch.path())?)?;
         (self.check)(&ended, scratch.path()).with_context(|| {
             format!("the example {} ended with {}: {}", self.name, ended.code, ended.err())
         })?;

@@ -27,7 +27,7 @@ pub fn python_library() -> Result<PathBuf> {
     paths::target_modules("python/lib")
 }
 
-/// The 134 bytes of `examples/hello/hello.wat`.
+/// The 135 bytes of `examples/hello/hello.wat`.
 ///
 /// # Errors
 ///

@@ -1,14 +1,16 @@
 //! A step, run through the real shim.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{Read, Write};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal};
+use tempfile::tempfile;
 
 use crate::program::{Waited, code};
 use crate::{interrupt, paths};
@@ -135,6 +137,32 @@ impl Step {
     pub fn run(self) -> Result<Ended> {
         self.start()?.wait()
     }
+
+    /// As [`Step::run`], for measurements: with files instead of pipes and threads, without a
+    /// deadline, and started as a shell would start it, which costs a millisecond less.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started; not when it fails.
+    pub fn run_bare(self) -> Result<Ended> {
+        let (mut stdin, mut stdout, mut stderr) = (tempfile()?, tempfile()?, tempfile()?);
+        stdin.write_all(&self.stdin)?;
+        stdin.rewind()?;
+        let mut command = self.command()?;
+        command.stdin(stdin).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+        let before = Instant::now();
+        let status = command.status()?;
+        let wall = before.elapsed();
+        interrupt::check()?;
+        Ok(Ended { code: code(status), stdout: all(&mut stdout)?, stderr: all(&mut stderr)?, wall })
+    }
+}
+
+fn all(file: &mut File) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn collect(pipe: Option<impl Read + Send + 'static>) -> JoinHandle<Vec<u8>> {

@@ -1,0 +1,74 @@
+# Warmstep. `make demo` and `make test` install what they need, with apt, beside Rust.
+#
+# There is one profile, release, and each program is built by an invocation of its own: together,
+# cargo would unify their features, and the runner would carry the compilers that only
+# warmstep-compile needs. Each package is tested by an invocation of its own for the same reason.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# `.ci/run` sets --locked.
+CARGO_FLAGS ?=
+build := cargo build --release $(CARGO_FLAGS)
+test := cargo test --release $(CARGO_FLAGS)
+
+programs := warmstep-shim warmstep-runner warmstep-compiler warmstep-agent
+libraries := warmstep-wire warmstep-jail warmstep-registry
+guests := hello markdown
+
+.PHONY: help
+help:
+	@echo 'make demo      run the examples through the real programs and show what each took'
+	@echo 'make test      run every test that needs no cluster'
+	@echo 'make lint      formatting, clippy with warnings as errors, cargo-deny, shellcheck'
+	@echo 'make build     build the programs into target/<host>/release'
+	@echo 'make modules   bring the modules of the examples into target/modules'
+	@echo 'make format    format everything'
+
+.PHONY: demo
+demo: setup-demo build modules target/demo/noop
+	$(build) -p warmstep-tests --bin warmstep-demo
+	@cargo run --quiet --release $(CARGO_FLAGS) -p warmstep-tests --bin warmstep-demo
+
+# The node tests come last and after `build`: testing a package may leave its program behind with
+# the features of its tests, and the node tests run the programs as they are shipped.
+.PHONY: test
+test: setup-test modules
+	set -e; for package in $(libraries) $(programs); do $(test) -p $$package; done
+	$(MAKE) build
+	$(test) -p warmstep-tests
+
+.PHONY: build
+build: $(addprefix build-,$(programs))
+
+.PHONY: $(addprefix build-,$(programs))
+$(addprefix build-,$(programs)): build-%:
+	$(build) -p $*
+
+.PHONY: modules
+modules: setup-guest
+	tests/tools/modules
+
+target/demo/noop: tests/demo/noop.c
+	mkdir -p $(@D)
+	cc -O2 -static -o $@ $<
+
+.PHONY: lint
+lint: setup-ci
+	cargo fmt --all --check
+	set -e; for guest in $(guests); do cargo fmt --check --manifest-path examples/$$guest/Cargo.toml; done
+	shellcheck .ci/run $(wildcard tests/tools/*)
+	cargo clippy --release $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
+	set -e; for guest in $(guests); do \
+	  cargo clippy --release --locked --manifest-path examples/$$guest/Cargo.toml \
+	    --target-dir target/guests -- -D warnings; done
+	tests/tools/deny
+
+.PHONY: format
+format:
+	cargo fmt --all
+	set -e; for guest in $(guests); do cargo fmt --manifest-path examples/$$guest/Cargo.toml; done
+
+.PHONY: setup-demo setup-test setup-ci setup-guest
+setup-demo setup-test setup-ci setup-guest: setup-%:
+	@tests/tools/setup $*
