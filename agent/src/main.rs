@@ -1,6 +1,6 @@
 //! `warmstep-agent`: the node's agent, and the commands that talk to it. Exit codes are chosen here.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod admin;
 mod admission;

@@ -11,7 +11,7 @@ use super::faults::{self, Fault};
 use super::*;
 
 /// Set for a child of this test: the cache to work on, and the change at which it is killed.
-const CHILD: &str = "WARMSTEP_CRASH_TEST";
+pub(super) const CHILD: &str = "WARMSTEP_CRASH_TEST";
 
 const WASM: &[u8] = b"\0asm\x01\0\0\0";
 
@@ -33,12 +33,22 @@ fn work(cache: &Cache) -> Result<(), CacheError> {
     Ok(())
 }
 
+/// A child of another test holds every descriptor of this process for the moment between its fork
+/// and its exec, and with them the lock of a cache that was just closed.
 fn open(root: &Path) -> Cache {
-    Cache::open(root, "test".to_owned()).unwrap()
+    for _ in 0..500 {
+        match Cache::open(root, "test".to_owned()) {
+            Err(CacheError::Files(FilesError::Locked(_))) => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("{} stays locked", root.display())
 }
 
 /// Everything that the index names must be there, be this node's own, and be what was compiled.
-fn check(root: &Path) {
+pub(super) fn check(root: &Path) {
     let cache = open(root);
     let wasm = Digest::of(WASM);
     for (key, record) in cache.modules().unwrap() {
@@ -61,7 +71,7 @@ fn check(root: &Path) {
 }
 
 /// How many changes of the disk the work makes.
-fn changes() -> usize {
+pub(super) fn changes() -> usize {
     let directory = tempfile::tempdir().unwrap();
     faults::plan(None);
     work(&open(&directory.path().join("cache"))).unwrap();
@@ -72,15 +82,18 @@ fn changes() -> usize {
 #[test]
 fn child() {
     let Ok(plan) = std::env::var(CHILD) else { return };
-    let (number, root) = plan.split_once(' ').unwrap();
-    faults::plan(Some((number.parse().unwrap(), Fault::Kill)));
-    work(&open(&PathBuf::from(root))).unwrap();
+    let mut plan = plan.splitn(3, ' ');
+    let mut next = || plan.next().unwrap();
+    let (fault, number, root) = (next(), next().parse().unwrap(), PathBuf::from(next()));
+    let fault = if fault == "cut" { Fault::Disaster(power_tests::cut) } else { Fault::Kill };
+    faults::plan(Some((number, fault)));
+    work(&open(&root)).unwrap();
 }
 
-fn run_child(root: &Path, number: usize) -> std::process::Child {
+pub(super) fn run_child(fault: &str, root: &Path, number: usize) -> std::process::Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "cache::crash_tests::child", "--test-threads=1"])
-        .env(CHILD, format!("{number} {}", root.display()))
+        .env(CHILD, format!("{fault} {number} {}", root.display()))
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
@@ -96,7 +109,7 @@ fn a_kill_at_every_change_leaves_nothing_wrong() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().join("cache");
         let mut reached = 0;
-        while run_child(&root, reached).wait().unwrap().signal() == Some(9) {
+        while run_child("kill", &root, reached).wait().unwrap().signal() == Some(9) {
             check(&root);
             reached += 1;
         }
@@ -110,7 +123,7 @@ fn a_kill_at_any_moment_leaves_nothing_wrong() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("cache");
     for round in 0..rounds("WARMSTEP_KILL_ROUNDS", 50) {
-        let mut child = run_child(&root, usize::MAX);
+        let mut child = run_child("kill", &root, usize::MAX);
         // Spread evenly over the time, whatever the number of rounds: no two runs are alike anyway.
         std::thread::sleep(std::time::Duration::from_micros(round * 7_919 % 60_000));
         child.kill().unwrap();
@@ -141,7 +154,7 @@ fn an_error_at_every_change_publishes_nothing_wrong() {
 }
 
 /// How many of the changes are those of opening a new cache: the secret's.
-fn changes_of_opening() -> usize {
+pub(super) fn changes_of_opening() -> usize {
     let directory = tempfile::tempdir().unwrap();
     faults::plan(None);
     drop(open(&directory.path().join("cache")));

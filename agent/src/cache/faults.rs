@@ -24,6 +24,8 @@ mod planned {
         Kill,
         /// The change fails with this error, as on a full or a broken disk.
         Error(Errno),
+        /// This is done, and then the process is killed.
+        Disaster(fn()),
     }
 
     thread_local! {
@@ -48,7 +50,10 @@ mod planned {
         REACHED.set(number + 1);
         match PLANNED.get() {
             Some((planned, Fault::Error(error))) if planned == number => Err(error.into()),
-            Some((planned, Fault::Kill)) if planned == number => {
+            Some((planned, fault)) if planned == number => {
+                if let Fault::Disaster(disaster) = fault {
+                    disaster();
+                }
                 let _ = rustix::process::kill_process(
                     rustix::process::getpid(),
                     rustix::process::Signal::KILL,

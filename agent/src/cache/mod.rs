@@ -10,6 +10,8 @@ mod private;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod power_tests;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
