@@ -119,6 +119,7 @@ fn parse(arguments: &mut Vec<String>) -> io::Result<Options> {
             "--demand-all" => options.demand_all = true,
             "--read-only" => options.read_only.push(File::open(value()?)?),
             "--read-write" => options.read_write.push(File::open(value()?)?),
+            "--memfd" => options.read_only.push(memfd()?),
             "--connect" => options.ports.get_or_insert_default().push(number(&value()?)?),
             "--keep" => options.keep.push(number(&value()?)?),
             "--refuse" => options.refused.push(value()?),
@@ -126,6 +127,11 @@ fn parse(arguments: &mut Vec<String>) -> io::Result<Options> {
         }
     }
     Ok(options)
+}
+
+fn memfd() -> io::Result<File> {
+    let flags = rustix::fs::MemfdFlags::CLOEXEC;
+    Ok(rustix::fs::memfd_create("granted", flags)?.into())
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> io::Result<T> {

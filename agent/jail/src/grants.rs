@@ -4,8 +4,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, NetPort, PathBeneath, Ruleset, RulesetAttr,
-    RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
+    ABI, Access, AccessFs, AccessNet, AddRuleError, AddRulesError, BitFlags, NetPort, PathBeneath,
+    Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
 };
 
 use crate::{Confinement, Layer, Network};
@@ -67,13 +67,16 @@ fn absence(error: &io::Error) -> String {
 }
 
 fn ruleset(confinement: &Confinement<'_>) -> Result<RulesetCreated, RulesetError> {
-    let ruleset = Ruleset::default()
+    let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(NEWEST))?
         .handle_access(AccessNet::from_all(NEWEST))?
         .scope(Scope::from_all(NEWEST))?
         .create()?;
-    let ruleset = beneath(ruleset, confinement.read_only, reading())?;
-    let ruleset = beneath(ruleset, confinement.read_write, writing())?;
+    let read_only = confinement.read_only.iter().map(|granted| (granted, reading()));
+    let read_write = confinement.read_write.iter().map(|granted| (granted, writing()));
+    for (granted, access) in read_only.chain(read_write) {
+        allow(&mut ruleset, PathBeneath::new(granted, access))?;
+    }
     let ports = match confinement.network {
         Network::None => &[],
         Network::Connect(ports) => ports,
@@ -83,14 +86,19 @@ fn ruleset(confinement: &Confinement<'_>) -> Result<RulesetCreated, RulesetError
     )
 }
 
-fn beneath(
-    ruleset: RulesetCreated,
-    granted: &[BorrowedFd<'_>],
-    access: BitFlags<AccessFs>,
-) -> Result<RulesetCreated, RulesetError> {
-    ruleset.add_rules(
-        granted.iter().map(|granted| Ok::<_, RulesetError>(PathBeneath::new(granted, access))),
-    )
+/// Adds a rule, unless it is about a memfd: those have no place in the file system, so that the
+/// kernel neither takes a rule for one (`EBADFD`) nor refuses to open it.
+fn allow(
+    ruleset: &mut RulesetCreated,
+    rule: PathBeneath<&BorrowedFd<'_>>,
+) -> Result<(), RulesetError> {
+    match ruleset.add_rule(rule) {
+        Err(RulesetError::AddRules(AddRulesError::Fs(AddRuleError::AddRuleCall {
+            source,
+            ..
+        }))) if source.raw_os_error() == Some(libc::EBADFD) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 fn reading() -> BitFlags<AccessFs> {

@@ -106,6 +106,8 @@ pub unsafe fn enter(confinement: &Confinement<'_>) -> Result<Layers, JailError> 
     if let Some(threads) = threads() {
         return Err(JailError::Threads(threads));
     }
+    // rustix asks the kernel, or /proc, about the machine when it first has to know: not later.
+    rustix::param::page_size();
     let demand = |layer: &'static str, state: Layer| match state {
         Layer::Missing(reason) if confinement.demand_all => {
             Err(JailError::Demanded { layer, reason })

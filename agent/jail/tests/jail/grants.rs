@@ -125,14 +125,22 @@ fn a_link_out_of_a_grant_leads_nowhere() {
     assert!(matches!(end, End::Refused(libc::EACCES | libc::EXDEV)), "{end:?}");
 }
 
-/// What was granted stays granted when somebody moves it.
 #[test]
 fn a_single_file_can_be_granted() {
     let directories = Directories::new();
-    let file = directories.read_only("file");
-    let end = Probe::new(&["--profile", "preview1", "--read-only", &file]).run(&["read", &file]);
+    let (file, other) = (directories.read_only("file"), directories.read_only("inner"));
+    let probe = || Probe::new(&["--profile", "preview1", "--read-only", &file]);
+    assert_eq!(probe().run(&["read", &file]), DONE());
+    assert_eq!(probe().run(&["read", "/proc/self/fd/3"]), DONE());
+    assert_eq!(probe().run(&["list", &other]), REFUSED);
+    assert_eq!(probe().run(&["write", &file]), REFUSED);
+}
+
+/// What an agent lends may be a memfd, for which Landlock takes no rule.
+#[test]
+fn a_memfd_can_be_granted() {
+    let end = Probe::new(&["--profile", "preview1", "--memfd"]).run(&["read", "/proc/self/fd/3"]);
     assert_eq!(end, DONE());
-    let other = directories.read_only("inner");
-    let end = Probe::new(&["--profile", "preview1", "--read-only", &file]).run(&["list", &other]);
-    assert_eq!(end, REFUSED);
+    let layers = Probe::new(&["--profile", "preview1", "--memfd", "--demand-all"]).run(&["layers"]);
+    assert_eq!(layers, End::Done("all hold".into()));
 }
