@@ -102,6 +102,30 @@ fn the_agent_chooses_the_code_and_the_words() {
 }
 
 #[test]
+fn kubernetes_is_told_the_last_words() {
+    // A /dev of one's own, with the file that the kubelet mounts there.
+    let script = "mount -t tmpfs none /dev && echo 'earlier words, and more of them' > /dev/$0 \
+                  || exit 77; \"$@\"; code=$?; cat /dev/$0; exit $code";
+    let unshare = |log: &str, arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script, log]);
+        finish(command.arg(env!("CARGO_BIN_EXE_warmstep")).args(arguments))
+    };
+    let ended = unshare("termination-log", &["run", "nowhere.wasm"]);
+    if ended.code == Some(77) || ended.stderr.contains("unshare") {
+        eprintln!("skipped: this machine makes no mount namespace: {}", ended.stderr);
+        return;
+    }
+    let line = "warmstep: there is no file nowhere.wasm\n";
+    assert_eq!((ended.code, &*ended.stderr, &*ended.stdout), (Some(127), line, line));
+    let ended = unshare("termination-log", &["run", "--dri"]);
+    assert_eq!((ended.code, &ended.stderr), (Some(125), &ended.stdout), "{ended:?}");
+    // Where there is no such file, none is made.
+    let ended = unshare("other", &["run", "nowhere.wasm"]);
+    assert_eq!((ended.code, &*ended.stdout), (Some(127), "earlier words, and more of them\n"));
+}
+
+#[test]
 fn a_refusal_of_a_step_that_nobody_read() {
     let agent = Agent::once(|mut connection| {
         connection.upgrade();
