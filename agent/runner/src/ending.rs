@@ -31,6 +31,7 @@ struct Ending {
 }
 
 static ENDING: OnceLock<Ending> = OnceLock::new();
+static COMPLAINT: OnceLock<String> = OnceLock::new();
 static ENDED: AtomicBool = AtomicBool::new(false);
 static STARTED: AtomicU64 = AtomicU64::new(0);
 static RUNNING: AtomicU64 = AtomicU64::new(0);
@@ -55,6 +56,11 @@ pub(crate) fn count_read(bytes: u32) {
 /// Counts bytes that the module wrote.
 pub(crate) fn count_written(bytes: u32) {
     BYTES_WRITTEN.fetch_add(u64::from(bytes), Ordering::Relaxed);
+}
+
+/// Notes what the module was refused. It may be able to do without; if it fails, its user is told.
+pub(crate) fn complain(complaint: String) {
+    let _ = COMPLAINT.set(complaint);
 }
 
 /// Keeps the connection to the agent, and opens the termination log before anything is confined.
@@ -84,7 +90,11 @@ fn termination_log() -> Option<OwnedFd> {
 
 /// Ends the process with an exit code, and a reason where it was not the module's own choice.
 pub(crate) fn finish(code: u8, reason: Option<&str>) -> ! {
-    let reason = reason.map(one_line);
+    let complaint = COMPLAINT.get().filter(|_| code != 0).map(String::as_str);
+    let reason = match (reason, complaint) {
+        (Some(reason), Some(complaint)) => Some(one_line(&format!("{reason}; {complaint}"))),
+        (reason, complaint) => reason.or(complaint).map(one_line),
+    };
     if !ENDED.swap(true, Ordering::Relaxed) {
         if let Some(reason) = &reason {
             say(reason);

@@ -5,7 +5,7 @@
 //! it may become, since wasmer asks nobody when it grows.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmer::sys::vm::{
@@ -15,11 +15,16 @@ use wasmer::sys::vm::{
 use wasmer::sys::{BaseTunables, Tunables};
 use wasmer::{MemoryType, Pages, TableType};
 
+use crate::ending;
+
 /// The bytes of one element of a table.
 const ELEMENT: u64 = 8;
 
 /// A table without a maximum of its own may grow to this part of the whole limit.
 const TABLE_PART: u64 = 16;
+
+/// The most elements that wasmer lets a table have.
+const MOST_ELEMENTS: u64 = 128 * 1024 * 1024;
 
 /// How deep the module's calls may go, in bytes of stack; as much as a native program's main
 /// thread has unless told otherwise.
@@ -30,14 +35,13 @@ const STACK: usize = 8 * 1024 * 1024;
 pub(crate) struct Budget {
     limit: u64,
     used: AtomicU64,
-    refused: AtomicBool,
 }
 
 impl Budget {
     /// A budget of `limit` bytes, or none where that is 0.
     pub(crate) fn new(limit: u64) -> Arc<Self> {
         let limit = if limit == 0 { u64::MAX } else { limit };
-        Arc::new(Self { limit, used: AtomicU64::new(0), refused: AtomicBool::new(false) })
+        Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
     /// Takes bytes out of the budget, if they are there.
@@ -47,7 +51,10 @@ impl Budget {
         if fits {
             self.used.store(used, Ordering::Relaxed);
         } else {
-            self.refused.store(true, Ordering::Relaxed);
+            let limit = size(self.limit);
+            ending::complain(format!(
+                "the module needs more memory than its limit of {limit} (see --memory)"
+            ));
         }
         fits
     }
@@ -55,18 +62,10 @@ impl Budget {
     fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
-
-    /// What to tell the user, if the module was ever refused memory.
-    pub(crate) fn complaint(&self) -> Option<String> {
-        self.refused.load(Ordering::Relaxed).then(|| {
-            let limit = bytes(self.limit);
-            format!("the module needs more memory than its limit of {limit} (see --memory)")
-        })
-    }
 }
 
 /// A number of bytes as a person would say it.
-fn bytes(count: u64) -> String {
+fn size(count: u64) -> String {
     const MEBI: u64 = 1024 * 1024;
     match count {
         _ if count >= MEBI && count % MEBI == 0 => format!("{} MiB", count / MEBI),
@@ -129,7 +128,7 @@ impl Limits {
 
     /// The type of a table with the most it may become, which is counted at once.
     fn take_table(&self, ty: &TableType) -> Result<TableType, String> {
-        let part = self.budget.limit / TABLE_PART / ELEMENT;
+        let part = (self.budget.limit / TABLE_PART / ELEMENT).min(MOST_ELEMENTS);
         let part = u32::try_from(part).unwrap_or(u32::MAX);
         let maximum = ty.maximum.map_or(part, |maximum| maximum.min(part)).max(ty.minimum);
         if self.budget.take(u64::from(maximum) * ELEMENT) {
@@ -252,10 +251,15 @@ mod tests {
     fn a_budget_is_never_overdrawn() {
         let budget = Budget::new(3 << 16);
         assert!(budget.take(2 << 16));
-        assert!(budget.complaint().is_none());
         assert!(!budget.take(2 << 16));
         assert!(budget.take(1 << 16));
         assert!(!budget.take(u64::MAX));
-        assert!(budget.complaint().expect("it was refused").contains("192 KiB"));
+    }
+
+    #[test]
+    fn a_size_is_said_in_the_largest_unit_that_fits() {
+        assert_eq!(size(256 << 20), "256 MiB");
+        assert_eq!(size(192 << 10), "192 KiB");
+        assert_eq!(size(1000), "1000 bytes");
     }
 }

@@ -68,6 +68,7 @@ fn install(signal: libc::c_int, code: u8, reason: String) {
     let Some((_, place)) = OUTCOMES.iter().find(|(number, _)| *number == signal) else { return };
     // It is never freed: the process ends with it.
     place.store(Box::leak(Box::new(ending::outcome(code, Some(reason)))), Ordering::Release);
+    // Whoever started the process may have blocked the signal, which outlives `exec`.
     // SAFETY: the action is fully initialised, and its handler is safe to run at any time. It runs
     // on the alternate stack, because the module's own may be exhausted.
     unsafe {
@@ -76,6 +77,9 @@ fn install(signal: libc::c_int, code: u8, reason: String) {
         action.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
         libc::sigfillset(&raw mut action.sa_mask);
         libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+        let mut blocked: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&raw mut blocked, signal);
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const blocked, std::ptr::null_mut());
     }
 }
 

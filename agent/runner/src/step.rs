@@ -28,15 +28,13 @@ enum StepError {
     Load(#[from] LoadError),
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    #[error("{0}")]
-    Memory(String),
 }
 
 impl StepError {
     /// The exit code for it; see `warmstep_wire::exit`.
     fn code(&self) -> u8 {
         match self {
-            Self::Plan(PlanError::Grant { .. }) | Self::Memory(_) => exit::REFUSED,
+            Self::Plan(PlanError::Grant { .. }) => exit::REFUSED,
             Self::Plan(_) | Self::Jail(_) | Self::Load(_) => exit::INTERNAL,
             Self::Instance(InstanceError::Trap(_)) => exit::TRAP,
             Self::Instance(_) => exit::REFUSED,
@@ -71,10 +69,9 @@ fn step(arguments: impl Iterator<Item = OsString>) -> Result<(), StepError> {
     let keep: Vec<_> = module.into_iter().chain(image).collect();
     jail::confine(&keep, &grants)?;
 
-    let budget = Budget::new(plan.memory);
     let memories = Memories::default();
     let mut engine: Engine = EngineBuilder::headless().engine().into();
-    engine.set_tunables(Limits::new(budget.clone(), memories.clone()));
+    engine.set_tunables(Limits::new(Budget::new(plan.memory), memories.clone()));
     let module = load::load(&engine, lent.module, lent.image)?;
     instance::check(&module)?;
 
@@ -82,16 +79,11 @@ fn step(arguments: impl Iterator<Item = OsString>) -> Result<(), StepError> {
     let wasi = wasi(&plan, grants, memories, instance::exported_memory(&module));
     let env = FunctionEnv::new(&mut store, wasi);
     let imports = instance::imports(&mut store, &env, &module)?;
+    ending::running();
     if plan.timeout > 0 {
         signals::end_after(plan.timeout);
     }
-    ending::running();
-    let result = instance::run(&mut store, &module, &imports);
-    // What a module does that gets no memory is its own affair; why it got none is the user's.
-    match (result, budget.complaint()) {
-        (Err(InstanceError::Link(_)), Some(complaint)) => Err(StepError::Memory(complaint)),
-        (result, _) => Ok(result?),
-    }
+    Ok(instance::run(&mut store, &module, &imports)?)
 }
 
 fn wasi(plan: &Plan, grants: Vec<Grant>, memories: Memories, exported: Option<usize>) -> Wasi {

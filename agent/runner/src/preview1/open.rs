@@ -66,9 +66,8 @@ fn permit(directory: &Descriptor, request: Request) -> Result<()> {
     if request.open & !oflags::ALL != 0 {
         return Err(Errno::INVAL);
     }
-    if directory.read_only
-        && (writes(Rights(request.rights.0)) || request.open & oflags::TRUNC != 0)
-    {
+    let writes = Rights(request.rights.0).contains(Rights::FD_WRITE);
+    if directory.read_only && (writes || request.open & oflags::TRUNC != 0) {
         return Err(Errno::ROFS);
     }
     // A missing file beneath a read-only grant is told from an existing one when it is opened.

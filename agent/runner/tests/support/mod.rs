@@ -32,6 +32,8 @@ const OUTCOME: Duration = Duration::from_secs(10);
 pub(crate) struct Step {
     artifact: Artifact,
     plan: Plan,
+    plan_bytes: Option<Vec<u8>>,
+    prepare: fn(&UnixStream),
     stdin: Stdio,
     stdout: Stdio,
     stderr: Stdio,
@@ -78,6 +80,8 @@ impl Step {
         Self {
             artifact,
             plan,
+            plan_bytes: None,
+            prepare: |_| {},
             stdin: Stdio::null(),
             stdout: Stdio::piped(),
             stderr: Stdio::piped(),
@@ -134,14 +138,37 @@ impl Step {
         self
     }
 
+    pub(crate) fn stderr(mut self, stderr: impl Into<Stdio>) -> Self {
+        self.stderr = stderr.into();
+        self
+    }
+
+    /// These bytes instead of a plan.
+    pub(crate) fn plan_bytes(mut self, bytes: &[u8]) -> Self {
+        self.plan_bytes = Some(bytes.to_vec());
+        self
+    }
+
+    /// Does something with the runner's end of the connection before it starts.
+    pub(crate) fn prepare(mut self, prepare: fn(&UnixStream)) -> Self {
+        self.prepare = prepare;
+        self
+    }
+
     /// Starts it.
     pub(crate) fn start(self) -> Running {
+        self.start_with(|runner| Command::new(runner))
+    }
+
+    /// Starts it by way of another command.
+    pub(crate) fn start_with(self, command: impl FnOnce(&str) -> Command) -> Running {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        let plan = memfd(&self.plan.encode());
+        (self.prepare)(&theirs);
+        let plan = memfd(&self.plan_bytes.unwrap_or_else(|| self.plan.encode()));
         let mut lent: Vec<OwnedFd> = vec![theirs.into(), plan, self.artifact.module];
         lent.extend(self.artifact.image);
         let numbers: Vec<RawFd> = lent.iter().map(AsRawFd::as_raw_fd).collect();
-        let mut command = Command::new(RUNNER);
+        let mut command = command(RUNNER);
         command
             .args(numbers.iter().map(ToString::to_string))
             .env_clear()
