@@ -84,7 +84,7 @@ impl Compiler {
     pub(crate) fn new(binary: &Path, limits: &Limits) -> Self {
         Self {
             binary: binary.to_owned(),
-            module_bytes: limits.module.as_u64(),
+            module_bytes: limits.module_bytes.as_u64(),
             memory: limits.compile_memory.as_u64(),
             time: limits.compile_time,
         }
@@ -210,7 +210,7 @@ async fn listen(
                 verdict = Some(CompileError::Unsupported(reason));
             }
             Ok(Report::Other) => {}
-            Err(_) => tracing::warn!(line = %line.escape_debug(), "the compiler says"),
+            Err(_) => tracing::debug!(line = %line.escape_debug(), "the compiler says"),
         }
     }
     Ok(verdict)

@@ -75,7 +75,21 @@ pub(crate) struct Limits {
     #[serde(with = "humantime_serde")]
     pub(crate) timeout_max: Duration,
     /// The largest module, in bytes of Wasm.
-    pub(crate) module: ByteSize,
+    pub(crate) module_bytes: ByteSize,
+    /// The largest manifest of a registry.
+    pub(crate) manifest_bytes: ByteSize,
+    /// The time to find out what a reference means.
+    #[serde(with = "humantime_serde")]
+    pub(crate) resolve: Duration,
+    /// The time to pull a module.
+    #[serde(with = "humantime_serde")]
+    pub(crate) pull: Duration,
+    /// The time to connect to a registry.
+    #[serde(with = "humantime_serde")]
+    pub(crate) connect: Duration,
+    /// The longest silence of a registry.
+    #[serde(with = "humantime_serde")]
+    pub(crate) idle: Duration,
     /// How many connections may be open, running steps included: each costs a descriptor.
     pub(crate) connections: usize,
     /// How many steps may wait for their module at once; more are told to come back.
@@ -99,12 +113,18 @@ pub(crate) struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
+        let registry = warmstep_registry::Limits::default();
         Self {
             memory: ByteSize::mib(512),
             memory_max: ByteSize::gib(4),
             timeout: Duration::ZERO,
             timeout_max: Duration::ZERO,
-            module: ByteSize::mib(256),
+            module_bytes: ByteSize::b(registry.module_bytes),
+            manifest_bytes: ByteSize::b(registry.manifest_bytes),
+            resolve: registry.resolve,
+            pull: registry.pull,
+            connect: registry.connect,
+            idle: registry.idle,
             connections: 4096,
             waiting: 1024,
             pulls: 4,
@@ -114,6 +134,21 @@ impl Default for Limits {
             lend_memory: ByteSize::gib(1),
             cache: ByteSize::gib(10),
             cache_modules: 10_000,
+        }
+    }
+}
+
+impl Limits {
+    /// Those that a registry is held to.
+    fn of_registries(&self) -> warmstep_registry::Limits {
+        warmstep_registry::Limits {
+            module_bytes: self.module_bytes.as_u64(),
+            manifest_bytes: self.manifest_bytes.as_u64(),
+            resolve: self.resolve,
+            pull: self.pull,
+            connect: self.connect,
+            idle: self.idle,
+            ..warmstep_registry::Limits::default()
         }
     }
 }
@@ -188,12 +223,12 @@ impl Config {
         let part = |flag: &Option<PathBuf>, set: Option<PathBuf>, name: &str| {
             flag.clone().or(set).unwrap_or_else(|| beside.join(name))
         };
-        let mut registries = RegistryConfig {
+        let registries = RegistryConfig {
             hosts: file.registry,
             docker_config: arguments.docker_config.clone().or(file.docker_config),
+            limits: file.limits.of_registries(),
             ..RegistryConfig::default()
         };
-        registries.limits.module_bytes = file.limits.module.as_u64();
         let config = Self {
             socket: arguments
                 .socket

@@ -175,7 +175,9 @@ fn regular(file: &OwnedFd) -> Result<File, FetchError> {
 
 fn unreadable(error: &std::io::Error, most: u64) -> FetchError {
     FetchError::File(if error.kind() == std::io::ErrorKind::FileTooLarge {
-        format!("the module is larger than the {most} bytes that this node allows (limits.module)")
+        format!(
+            "the module is larger than the {most} bytes that this node allows (limits.module_bytes)"
+        )
     } else {
         format!("the module's file cannot be read: {error}")
     })

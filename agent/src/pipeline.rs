@@ -52,10 +52,12 @@ impl StepError {
 
 impl From<RegistryError> for StepError {
     fn from(error: RegistryError) -> Self {
+        // Without the reference, which the step's own message names.
+        let fault = error.fault().to_string();
         match error.kind() {
-            Kind::NotFound => Self::NotFound(error.to_string()),
-            Kind::Refused => Self::Refused(error.to_string()),
-            Kind::Temporary { .. } | Kind::Internal => Self::Internal(error.to_string()),
+            Kind::NotFound => Self::NotFound(fault),
+            Kind::Refused => Self::Refused(fault),
+            Kind::Temporary { .. } | Kind::Internal => Self::Internal(fault),
         }
     }
 }
@@ -204,7 +206,7 @@ impl Pipeline {
             (Source::Reference(reference), _) => self.resolve(reference, watcher).await,
             (Source::Digest(digest), _) => Ok(Wanted::cached(*digest)),
             (Source::File, Some(file)) => {
-                let most = self.config.limits.module.as_u64();
+                let most = self.config.limits.module_bytes.as_u64();
                 Ok(fetch::identify_file(file, most).await?)
             }
             (Source::File, None) => {
@@ -295,7 +297,7 @@ impl Pipeline {
             .join(wanted.flight(), watcher, |watcher| async move {
                 let _slot = this.pulls.acquire().await.map_err(|_| Lost)?;
                 let began = Instant::now();
-                let most = this.config.limits.module.as_u64();
+                let most = this.config.limits.module_bytes.as_u64();
                 fetch::fetch(&this.registries, &this.cache, wanted, most, &watcher).await?;
                 Ok(microseconds(began.elapsed()))
             })

@@ -59,7 +59,7 @@ fn files_that_are_no_modules() {
     )
     .unwrap();
     let cases: [(&str, &[u8], &[&str]); 10] = [
-        ("empty.wasm", b"", &["empty.wasm", "Wasm"]),
+        ("empty.wasm", b"", &["empty.wasm", "is empty"]),
         ("text.wasm", b"(module)", &["text.wasm"]),
         ("elf.wasm", b"\x7fELF\x02\x01\x01\0", &["elf.wasm", "ELF"]),
         ("short.wasm", &hello[..hello.len() / 2], &["short.wasm"]),
@@ -88,7 +88,7 @@ fn references_that_lead_nowhere() {
     let pushed = registry.push("team/hello", "1", Form::Cncf, hello.clone()).unwrap();
     let agent = Agent::builder()
         .registry(&registry)
-        .tables("[policy]\nallow = [\"127.0.0.1:*\"]\n[limits]\nmodule = '256KiB'")
+        .tables("[policy]\nallow = [\"127.0.0.1:*\"]\n[limits]\nmodule_bytes = '128KiB'")
         .start()
         .unwrap();
     let canary = write(&agent, "canary.wasm", guests::says("canary"));
@@ -96,13 +96,13 @@ fn references_that_lead_nowhere() {
     let wrong = format!("sha256:{}", "0".repeat(64));
     let at = |rest: &str| format!("oci://{host}/{rest}");
     let cases = [
-        ("oci://".to_owned(), 126, vec!["reference"]),
+        ("oci://".to_owned(), 126, vec!["oci://REGISTRY/NAME"]),
         (at("UPPER/case:1"), 126, vec!["UPPER/case"]),
         (at("team/hello:2"), 127, vec!["team/hello:2", "check"]),
         (at("nobody:1"), 127, vec!["nobody"]),
         (at(&format!("team/hello@{wrong}")), 127, vec!["team/hello"]),
         ("oci://ghcr.io/acme/x:1".to_owned(), 126, vec!["ghcr.io/acme/x", "policy.allow"]),
-        ("oci://127.0.0.1:1/x:1".to_owned(), 126, vec!["127.0.0.1:1"]),
+        ("oci://127.0.0.1:1/x:1".to_owned(), 125, vec!["127.0.0.1:1"]),
         (wrong.clone(), 127, vec![wrong.as_str(), "reference"]),
         ("sha256:beef".to_owned(), 126, vec!["64"]),
     ];
@@ -110,7 +110,7 @@ fn references_that_lead_nowhere() {
         refused(&agent.step(&module).run().unwrap(), code, &said);
     }
     let big = registry.push("big", "1", Form::Cncf, guests::heavy(4000, "big")).unwrap();
-    refused(&agent.step(&big.reference).run().unwrap(), 126, &["big", "limits.module"]);
+    refused(&agent.step(&big.reference).run().unwrap(), 126, &["big", "limits.module_bytes"]);
     let artifacts: [(&str, &str, Vec<u8>); 3] = [
         ("container", "application/vnd.oci.image.layer.v1.tar+gzip", hello),
         ("elf", "application/wasm", b"\x7fELF\x02\x01\x01\0".to_vec()),
