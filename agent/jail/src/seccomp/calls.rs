@@ -5,6 +5,9 @@
 //! there another way? `tests/jail.rs` makes each call of each list with good and bad arguments, and
 //! every call that is not listed.
 //!
+//! The lists for WASIX hold what its parts need that are known, tokio and our file system: they are to
+//! be tried on its runner, once there is one.
+//!
 //! Paths are not looked at, for seccomp cannot follow a pointer: they are Landlock's part.
 
 use std::ffi::c_long;
@@ -41,7 +44,7 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_write, ALL, "stdout, stderr, files, pipes and sockets"),
     allow!(SYS_readv, PREVIEW1, "fd_read with several buffers"),
     allow!(SYS_writev, PREVIEW1, "fd_write with several buffers"),
-    allow!(SYS_pread64, PREVIEW1, "the initial memory's image"),
+    allow!(SYS_pread64, HOSTS, "the module's kind; the initial memory's image"),
     allow!(SYS_pwrite64, COMPILER, "the initial memory's image"),
     allow!(SYS_preadv, PREVIEW1, "fd_pread with several buffers"),
     allow!(SYS_pwritev, PREVIEW1, "fd_pwrite with several buffers"),
@@ -53,8 +56,8 @@ pub const CALLS: &[Call] = &[
         one_of(1, &[request(FIONREAD)])),
     allow!(SYS_ioctl, WASIX, "is it a terminal, how large; how much can be read, and waiting or not",
         one_of(1, &[request(TCGETS), request(TIOCGWINSZ), request(FIONREAD), request(FIONBIO)])),
-    allow!(SYS_fsync, HOSTS, "fd_sync; an artifact is on the disk before it has its name"),
-    allow!(SYS_fdatasync, HOSTS, "fd_datasync, which must not lie"),
+    allow!(SYS_fsync, HOSTS, "fd_sync, which must not lie"),
+    allow!(SYS_fdatasync, PREVIEW1, "fd_datasync, likewise"),
     allow!(SYS_ftruncate, ALL, "fd_filestat_set_size; the image's length"),
     allow!(SYS_fallocate, PREVIEW1, "fd_allocate"),
     allow!(SYS_fadvise64, PREVIEW1, "fd_advise: a hint"),
@@ -62,8 +65,8 @@ pub const CALLS: &[Call] = &[
 
     // Paths, beneath what Landlock leaves.
     allow!(SYS_openat2, HOSTS, "path_open: resolves beneath a grant"),
-    allow!(SYS_openat, ALL, "cap-std where openat2 says EPERM, as it does for an append-only file; glibc's malloc, in a thread, looks into /proc/sys"),
-    allow!(SYS_newfstatat, PREVIEW1.and(COMPILER), "path_filestat_get"),
+    allow!(SYS_openat, ALL, "wasmer opens the lent module once more; cap-std where openat2 says EPERM, as for append-only files; glibc's malloc, in a thread, looks into /proc/sys"),
+    allow!(SYS_newfstatat, PREVIEW1.and(COMPILER), "fd_readdir; glibc's fstat"),
     allow!(SYS_statx, ALL, "path_filestat_get, fd_filestat_get"),
     allow!(SYS_fstat, HOSTS, "fd_filestat_get"),
     allow!(SYS_readlinkat, HOSTS, "path_readlink"),
@@ -79,7 +82,6 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_clock_gettime, ALL, "clock_time_get"),
     allow!(SYS_clock_getres, PREVIEW1, "clock_res_get"),
     allow!(SYS_restart_syscall, THREADED, "the kernel makes it for who was stopped and continued while it waited for a time"),
-
     allow!(SYS_setitimer, PREVIEW1, "--timeout, without a thread"),
 
     // The event loop of tokio.
@@ -129,7 +131,10 @@ pub const CALLS: &[Call] = &[
     // The process.
     allow!(SYS_exit_group, ALL, "proc_exit"),
     allow!(SYS_getrandom, ALL, "random_get, the keys of hash maps"),
-    allow!(SYS_futex, ALL, "locks; a module's trap: the unwinder's first use, and an allocator's lock"),
+    allow!(SYS_futex, PREVIEW1, "the unwinder's first use, at a trap, ends a pthread_once; one thread never waits",
+        masked(1, !FUTEX_FLAGS, &[bits(FUTEX_WAKE)])),
+    allow!(SYS_futex, THREADED, "locks and conditions, without what is only for priorities",
+        masked(1, !FUTEX_FLAGS, &[bits(FUTEX_WAIT), bits(FUTEX_WAKE), bits(FUTEX_WAIT_BITSET)])),
     allow!(SYS_sched_yield, ALL, "sched_yield, locks"),
     allow!(SYS_getrusage, HOSTS, "the outcome's processor time and memory"),
 
@@ -147,6 +152,9 @@ const WRITE_OR_EXECUTE: &[u32] = &[0, bits(PROT_WRITE), bits(PROT_EXEC)];
 
 /// What `socket` takes beside the type.
 const SOCKET_FLAGS: u32 = bits(SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+/// What a futex's operation takes beside its kind.
+const FUTEX_FLAGS: u32 = bits(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
 
 /// What `pthread_create` passes, in every glibc since 2.3.
 const A_THREAD: u32 = bits(
