@@ -9,7 +9,7 @@ use nix::fcntl::AtFlags;
 use rustix::io::FdFlags;
 
 use crate::handover::Loan;
-use crate::signals;
+use crate::signals::Inherited;
 
 /// The runner's own name, its first argument.
 const RUNNER: &str = "warmstep-run";
@@ -37,14 +37,14 @@ pub(crate) enum LaunchError {
 /// # Errors
 ///
 /// When it cannot; the connection is then still open.
-pub(crate) fn become_runner(loan: &Loan) -> Result<Infallible, LaunchError> {
+pub(crate) fn become_runner(loan: &Loan, inherited: &Inherited) -> Result<Infallible, LaunchError> {
     let mut arguments = vec![c_string(RUNNER.to_owned())];
     let kept = std::iter::once(loan.connection.as_fd()).chain(loan.rest.iter().map(AsFd::as_fd));
     for descriptor in kept {
         rustix::io::fcntl_setfd(descriptor, FdFlags::empty())?;
         arguments.push(c_string(descriptor.as_raw_fd().to_string()));
     }
-    signals::restore();
+    inherited.restore();
     let environment: [CString; 0] = [];
     let result =
         nix::unistd::execveat(&loan.runner, c"", &arguments, &environment, AtFlags::AT_EMPTY_PATH);

@@ -3,8 +3,10 @@
 //! It is the only thing of Warmstep in a step's image, so it is small, static and starts at once.
 
 #![deny(unsafe_code)]
+#![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
 mod arguments;
+mod entry;
 mod flags;
 mod grants;
 mod handover;
@@ -20,14 +22,14 @@ mod upgrade;
 mod wait;
 
 use std::io::Write;
-use std::process::ExitCode;
 
 use warmstep_wire::{PROTOCOL, exit};
 
 use crate::arguments::Command;
 use crate::termination::Failure;
 
-fn main() -> ExitCode {
+/// The whole program; the result is its exit code.
+fn warmstep() -> u8 {
     match arguments::parse(std::env::args_os().skip(1), |name| std::env::var_os(name)) {
         Ok(Command::Run(run)) => match run::run(*run) {
             Ok(never) => match never {},
@@ -42,9 +44,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn print(text: &str) -> ExitCode {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::from(exit::INTERNAL),
+fn print(text: &str) -> u8 {
+    let mut stdout = std::io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => 0,
+        Err(_) => exit::INTERNAL,
     }
+}
+
+/// What other libcs, and the tests' own `main`, start with.
+#[cfg(not(all(target_env = "gnu", not(test))))]
+fn main() -> std::process::ExitCode {
+    entry::enter(warmstep).into()
 }

@@ -24,6 +24,7 @@ use crate::wait::Patience;
 ///
 /// When there is no module to become; the failure holds the exit code.
 pub(crate) fn run(run: Run) -> Result<Infallible, Failure> {
+    let inherited = signals::prepare();
     let Module { name, file } = module::find(&run.module)?;
     let lookup = |name: &_| std::env::var_os(name);
     let grants = grants::from_flags(&run.directories, &run.environment, &run.network, lookup)?;
@@ -33,9 +34,8 @@ pub(crate) fn run(run: Run) -> Result<Infallible, Failure> {
 
     let handover = Handover::new(&run.socket, &step, file.as_ref())?;
     let mut patience = Patience::new(run.socket.clone(), run.wait, run.quiet);
-    signals::die_on_termination();
     let loan = handover.until_lent(&mut patience, &mut progress)?;
-    Ok(launch::become_runner(&loan)?)
+    Ok(launch::become_runner(&loan, &inherited)?)
 }
 
 fn step(

@@ -14,32 +14,43 @@ pub(crate) fn bar_is_visible(visible: bool) {
     BAR.store(visible, Ordering::Relaxed);
 }
 
+/// How this process was started, for the runner to find.
+pub(crate) struct Inherited {
+    pipe: Option<SigAction>,
+}
+
 /// Makes SIGINT and SIGTERM end this process with 130 and 143, also where it is a container's first
-/// process, to which signals without a handler do not come.
+/// process, to which signals without a handler do not come; and keeps a log that nobody reads from
+/// ending it.
 ///
-/// What is ignored stays ignored: the caller wants it so (`nohup`, a shell's background job). The
-/// handlers need no removal, because `execve(2)` resets them and no moment is left unhandled.
-pub(crate) fn die_on_termination() {
+/// A signal that is ignored stays ignored: the caller wants it so (`nohup`, a shell's background
+/// job). The handlers need no removal, because `execve(2)` resets them and no moment is left
+/// unhandled.
+pub(crate) fn prepare() -> Inherited {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
-        let handler = SigHandler::Handler(die);
-        let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
-        // SAFETY: `die` calls only what signal-safety(7) allows.
-        let previous = unsafe { sigaction(signal, &action) };
-        if let Ok(previous) = previous
+        if let Some(previous) = set(signal, SigHandler::Handler(die))
             && matches!(previous.handler(), SigHandler::SigIgn)
         {
-            // SAFETY: this installs no function.
-            let _ = unsafe { sigaction(signal, &previous) };
+            set(signal, SigHandler::SigIgn);
+        }
+    }
+    Inherited { pipe: set(Signal::SIGPIPE, SigHandler::SigIgn) }
+}
+
+impl Inherited {
+    /// Puts back what would outlive `execve(2)`.
+    pub(crate) fn restore(&self) {
+        if let Some(pipe) = &self.pipe {
+            set(Signal::SIGPIPE, pipe.handler());
         }
     }
 }
 
-/// Undoes what Rust's start did to this process: a module's output into a closed pipe ends it, as it
-/// ends every other program, unless the runner decides otherwise.
-pub(crate) fn restore() {
-    let action = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: this installs no function.
-    let _ = unsafe { sigaction(Signal::SIGPIPE, &action) };
+fn set(signal: Signal, handler: SigHandler) -> Option<SigAction> {
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the only function that is ever installed is `die`, which calls only what
+    // signal-safety(7) allows.
+    unsafe { sigaction(signal, &action) }.ok()
 }
 
 extern "C" fn die(signal: nix::libc::c_int) {

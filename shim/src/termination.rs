@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
 use rustix::fs::{Mode, OFlags};
 
@@ -22,12 +21,12 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// Tells everyone who may listen; the result is for `main` to return.
-    pub(crate) fn report(&self) -> ExitCode {
+    /// Tells everyone who may listen; the result is the exit code.
+    pub(crate) fn report(&self) -> u8 {
         let line = one_line(&self.reason);
         say(format_args!("{line}"));
         record(Path::new(TERMINATION_LOG), &line);
-        ExitCode::from(self.code)
+        self.code
     }
 }
 

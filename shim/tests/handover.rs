@@ -5,7 +5,7 @@ mod support;
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
 
 use support::agent::{Agent, memory, runner};
@@ -31,12 +31,17 @@ fn inherited() -> Vec<String> {
     names.filter(|name| name.len() > 1 || &**name > "2").filter(|n| kept(n) == Some(true)).collect()
 }
 
-/// The signals that this test was started without: all that it ignores but SIGPIPE, which Rust's
-/// start ignores in every program.
-fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("status");
-    let mask = said(&status, "SigIgn").first().and_then(|mask| u64::from_str_radix(mask, 16).ok());
-    mask.expect("a mask") & !(1 << 12)
+/// The ignored signals of a process, by its status. Those above 31 are left out: glibc's
+/// `posix_spawn` ignores the two that it uses itself.
+fn ignored(status: &str) -> u64 {
+    let mask = said(status, "SigIgn").first().and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    mask.expect("a mask") & 0x7fff_ffff
+}
+
+/// The signals that the shim was started without: all that this test ignores but SIGPIPE, which
+/// Rust gives back to every program that it starts.
+fn ignored_from_the_start() -> u64 {
+    ignored(&std::fs::read_to_string("/proc/self/status").expect("status")) & !(1 << 12)
 }
 
 #[test]
@@ -66,11 +71,61 @@ fn a_hot_step_becomes_the_runner_and_says_nothing() {
     expected.sort_unstable();
     open.sort_unstable();
     assert_eq!(open, expected);
-    for (mask, value) in [("SigBlk", 0), ("SigIgn", ignored()), ("SigCgt", 0)] {
-        assert_eq!(said(report, mask), [format!("{value:016x}")], "{mask}");
-    }
+    assert_eq!(said(report, "SigBlk"), ["0000000000000000"]);
+    assert_eq!(said(report, "SigCgt"), ["0000000000000000"]);
+    assert_eq!(ignored(report), ignored_from_the_start());
     assert_eq!(said(report, "blocking"), ["1"]);
     assert_eq!(said(report, "timeouts"), ["0 0"]);
+    agent.join();
+}
+
+#[test]
+fn a_pipe_signal_that_the_caller_ignores_stays_ignored() {
+    let agent = Agent::once(|mut connection| {
+        connection.welcome();
+        connection.lend_runner("exit 0");
+    });
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' PIPE; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_warmstep"), "run"]);
+    let ended = finish(command.args(["oci://r/m", "--socket"]).arg(agent.socket()));
+    assert_eq!(ignored(&ended.stdout), ignored_from_the_start() | 1 << 12);
+    agent.join();
+}
+
+#[test]
+fn closed_standard_streams_do_not_become_the_connection() {
+    for closed in ["0<&-", "1>&-", "0<&- 1>&-"] {
+        let agent = Agent::once(|mut connection| {
+            connection.welcome();
+            connection.lend_runner("exit 6");
+        });
+        let script = format!("exec \"$@\" {closed}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_warmstep"), "run", "oci://r/m"]);
+        let ended = finish(command.arg("--socket").arg(agent.socket()));
+        assert_eq!((ended.code, &*ended.stderr), (Some(6), ""), "{closed}: {ended:?}");
+        if closed == "0<&-" {
+            assert!(said(&ended.stdout, "argument")[1..].iter().all(|n| n.len() > 1 || *n > "2"));
+        }
+        agent.join();
+    }
+}
+
+#[test]
+fn nobody_listens_to_what_it_says() {
+    let mut agent = Agent::away();
+    agent.come(
+        std::time::Duration::from_millis(100),
+        vec![Box::new(|mut connection| {
+            connection.welcome();
+            connection.lend_runner("exit 4");
+        })],
+    );
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = run(&agent.socket(), &["oci://r/m"]);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer).spawn();
+    assert_eq!(wait(child.expect("the shim starts")).code, Some(4));
     agent.join();
 }
 
