@@ -11,6 +11,8 @@ mod private;
 #[cfg(test)]
 mod crash_tests;
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod power_tests;
 
 use std::collections::{HashMap, HashSet};

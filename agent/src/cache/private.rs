@@ -48,3 +48,32 @@ pub(super) fn lock(root: &Path) -> Result<File, FilesError> {
         Err(error) => Err(failed("lock", &path)(error.into())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// C9: a directory that others could change is not used, and it is said why.
+    #[test]
+    fn a_cache_that_others_could_change_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("cache");
+        create_private(&root).unwrap();
+        check_private(&root).unwrap();
+        fs::set_permissions(&root, PermissionsExt::from_mode(0o777)).unwrap();
+        let error = check_private(&root).unwrap_err().to_string();
+        assert!(error.contains("has mode 0777, which lets others write"), "{error}");
+        let link = directory.path().join("link");
+        std::os::unix::fs::symlink(&root, &link).unwrap();
+        let error = check_private(&link).unwrap_err().to_string();
+        assert!(error.contains("is a symbolic link"), "{error}");
+        if rustix::process::geteuid().is_root() {
+            fs::set_permissions(&root, PermissionsExt::from_mode(0o700)).unwrap();
+            std::os::unix::fs::chown(&root, Some(4242), None).unwrap();
+            let error = check_private(&root).unwrap_err().to_string();
+            assert!(error.contains("belongs to user 4242"), "{error}");
+        }
+    }
+}

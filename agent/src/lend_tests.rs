@@ -1,0 +1,113 @@
+//! Tests of lending: what cannot be written, and what is not what was compiled.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+use crate::cache::{Cache, Tier};
+
+#[test]
+fn a_sealed_copy_cannot_be_written_again() {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(b"native code").unwrap();
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0)).unwrap();
+    let (copy, digest) = seal_file(file, None, MemfdFlags::NOEXEC_SEAL).unwrap();
+    assert_eq!(digest, Digest::of(b"native code"));
+    assert!(rustix::io::write(&copy, b"x").is_err());
+    let path = format!("/proc/self/fd/{}", copy.as_raw_fd());
+    let again = std::fs::OpenOptions::new().write(true).open(path);
+    assert!(again.and_then(|mut file| file.write_all(b"x")).is_err());
+}
+
+/// A cache with one entry, and what lends from it.
+struct Entry {
+    _directory: tempfile::TempDir,
+    cache: Cache,
+    lender: Lender,
+    key: Key,
+    module: PathBuf,
+}
+
+fn entry(contents: &[u8]) -> Entry {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("cache");
+    let cache = Cache::open(&root, "test".to_owned()).unwrap();
+    let made = cache.files().begin_module().unwrap();
+    std::fs::write(made.path().join(MODULE_FILE), contents).unwrap();
+    std::fs::write(made.path().join(IMAGE_FILE), "image").unwrap();
+    let key = cache.publish(made, &Digest::of(b"wasm"), Tier::Baseline, 1).unwrap();
+    let runner = std::env::current_exe().unwrap();
+    let lender = Lender::new(&runner, &root, None, u64::MAX).unwrap();
+    let module = Files::module(&root, &key).join(MODULE_FILE);
+    Entry { _directory: directory, cache, lender, key, module }
+}
+
+impl Entry {
+    fn hold(&self) -> Result<Lendable, LendError> {
+        self.lender.hold(&self.key, &self.cache.manifest(&self.key).unwrap())
+    }
+}
+
+/// C5: ten thousand bits and lengths, and none of them is lent.
+#[test]
+fn what_was_changed_on_the_disk_is_not_lent() {
+    let good: Vec<u8> = (0..=255_u8).cycle().take(2500).collect();
+    let entry = entry(&good);
+    assert!(entry.hold().is_ok());
+    let write = |bytes: &[u8]| std::fs::write(&entry.module, bytes).unwrap();
+    for position in 0..good.len() {
+        let mut changed = good.clone();
+        for bit in 0..3 {
+            changed[position] = good[position] ^ (1 << ((position + bit * 3) % 8));
+            write(&changed);
+            let held = entry.hold();
+            assert!(matches!(held, Err(LendError::Changed(_))), "byte {position}: {held:?}");
+        }
+        write(&good[..position]);
+        assert!(matches!(entry.hold(), Err(LendError::Changed(_))), "{position} bytes");
+    }
+    write(&good);
+    assert!(entry.hold().is_ok());
+}
+
+/// C9: what somebody else could change while it is lent.
+#[test]
+fn what_others_could_change_is_not_lent() {
+    let entry = entry(b"code");
+    let exposed = |what: &str| {
+        let held = entry.hold();
+        assert!(matches!(held, Err(LendError::Exposed(_))), "{what}: {held:?}");
+    };
+    let second = entry.module.with_file_name("second");
+    std::fs::hard_link(&entry.module, &second).unwrap();
+    exposed("a hard link");
+    std::fs::remove_file(&second).unwrap();
+    let mode = |mode| std::fs::set_permissions(&entry.module, PermissionsExt::from_mode(mode));
+    mode(0o666).unwrap();
+    exposed("a mode");
+    mode(0o600).unwrap();
+    assert!(entry.hold().is_ok());
+    std::fs::rename(&entry.module, &second).unwrap();
+    std::os::unix::fs::symlink(&second, &entry.module).unwrap();
+    let held = entry.hold();
+    assert!(matches!(held, Err(LendError::Io { .. })), "a symbolic link: {held:?}");
+}
+
+#[test]
+fn copies_stay_within_their_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("cache");
+    let cache = Cache::open(&root, "test".to_owned()).unwrap();
+    let runner = std::env::current_exe().unwrap();
+    let lender = Lender::new(&runner, &root, None, 2500).unwrap();
+    let mut keys = Vec::new();
+    for number in 0..4_u8 {
+        let made = cache.files().begin_module().unwrap();
+        std::fs::write(made.path().join(MODULE_FILE), [number; 1000]).unwrap();
+        let key = cache.publish(made, &Digest::of(&[number]), Tier::Baseline, 1).unwrap();
+        lender.hold(&key, &cache.manifest(&key).unwrap()).unwrap();
+        keys.push(key);
+    }
+    let held: Vec<bool> = keys.iter().map(|key| lender.held(key).is_some()).collect();
+    assert_eq!(held, [false, false, true, true]);
+}
