@@ -169,7 +169,7 @@ impl Challenger<'_> {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => {
                 return Err(Fault::Denied {
-                    host: format!("{} for {}", answer.host, authority(self.base)),
+                    host: format!("token server {} of {}", answer.host, authority(self.base)),
                     status: answer.status.as_u16(),
                     credentials: found.origin.clone(),
                 });

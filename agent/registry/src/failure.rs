@@ -31,8 +31,8 @@ pub(crate) fn of_request(
     if let Some(http) = find::<hyper::Error>(error)
         && (http.is_parse() || http.is_parse_too_large())
     {
-        let advice = if scheme == "http" { "; is it plain HTTP that is spoken there?" } else { "" };
-        return Fault::Protocol { reason: format!("{http}{advice}"), host };
+        let advice = if scheme == "http" { ", and does it speak plain HTTP" } else { "" };
+        return Fault::Protocol { reason: format!("{http}; is a registry there{advice}?"), host };
     }
     let reason = reason(error);
     if error.is_connect() {

@@ -143,7 +143,9 @@ pub(crate) fn base_url(host: &str, plain_http: bool) -> Option<Url> {
 
 /// `host[:port]` of a URL, as the configuration names hosts.
 pub(crate) fn authority(url: &Url) -> String {
+    // Longer than any host name there is: such a one leads nowhere, and is not to be printed.
     let host = url.host_str().unwrap_or_default();
+    let host = host.get(..260).unwrap_or(host);
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 

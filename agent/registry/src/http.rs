@@ -87,7 +87,7 @@ impl Transport {
         }
         let machine = client(tls::machine()?, resolver, connect);
         let idle = config.limits.idle;
-        Ok(Self { machine, with_ca, guard, answer: connect + idle, idle })
+        Ok(Self { machine, with_ca, guard, answer: connect.saturating_add(idle), idle })
     }
 
     /// Sends `GET` and follows redirects as the guard allows. Credentials go to the first origin
@@ -127,7 +127,11 @@ impl Transport {
         let response = match timeout(self.answer, client.request(request)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(failure::of_request(&host, url.scheme(), &error)),
-            Err(_) => return Err(Fault::Stalled { host, idle: self.answer }),
+            Err(_) => {
+                let waited = humantime::format_duration(self.answer);
+                let reason = format!("no answer within {waited} (limits.connect and limits.idle)");
+                return Err(Fault::Unreachable { host, reason });
+            }
         };
         let (parts, body) = response.into_parts();
         Ok(Answer {

@@ -229,7 +229,7 @@ fn is_dashes(text: &str) -> bool {
     text.bytes().all(|byte| byte == b'-')
 }
 
-/// `text` as `host[:port]` in lowercase, or nothing if it is none.
+/// `text` as `host[:port]` in lowercase and without HTTPS's own port, or nothing if it is none.
 pub(crate) fn normal_host(text: &str) -> Option<String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
@@ -245,7 +245,8 @@ pub(crate) fn normal_host(text: &str) -> Option<String> {
                 && digits.parse::<u16>().is_ok_and(|port| port > 0)
         });
     let host_valid = host.starts_with('[') || host.split('.').all(is_label);
-    (port_valid && host_valid).then(|| text.to_ascii_lowercase())
+    let written = if port == ":443" { host } else { text };
+    (port_valid && host_valid).then(|| written.to_ascii_lowercase())
 }
 
 /// A label of a host name: letters, digits and inner hyphens, at most 63 (RFC 1123, section 2.1).

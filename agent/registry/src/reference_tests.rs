@@ -14,6 +14,7 @@ const GOOD: &[(&str, &str)] = &[
     ("127.0.0.1:5000/a", "127.0.0.1:5000/a:latest"),
     ("[::1]:5000/a:1", "[::1]:5000/a:1"),
     ("[2001:DB8::1]/a:1", "[2001:db8::1]/a:1"),
+    ("registry.example:443/a:1", "registry.example/a:1"),
     ("REGISTRY.example/a:UPPER", "registry.example/a:UPPER"),
     ("docker.io/hello:1", "docker.io/library/hello:1"),
     ("docker.io/me/hello:1", "docker.io/me/hello:1"),
@@ -110,7 +111,8 @@ fn the_oci_parser_agrees() {
         let ours: Reference = text.parse().expect("parses");
         let bare = text.strip_prefix("oci://").unwrap_or(text);
         let theirs: oci_client::Reference = bare.parse().expect("parses there too");
-        assert_eq!(ours.registry(), theirs.registry().to_ascii_lowercase(), "{text}");
+        let registry = theirs.registry().to_ascii_lowercase();
+        assert_eq!(ours.registry(), registry.trim_end_matches(":443"), "{text}");
         assert_eq!(ours.repository(), theirs.repository(), "{text}");
         assert_eq!(ours.tag(), theirs.tag(), "{text}");
     }

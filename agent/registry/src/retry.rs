@@ -14,9 +14,15 @@ use crate::source::Source;
 /// The pause after the first failure; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 
+/// The longest pause of our own choice.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
 /// The longest that a registry's `Retry-After` is waited for here. Beyond it the one who asked is
 /// told, and decides.
-const MAX_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
+/// What a limit of more years than a clock can count comes to.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// What is done at one place, and done again at the next if it fails.
 ///
@@ -49,7 +55,8 @@ impl Registries {
         allowed: Allowed,
         mut operation: O,
     ) -> Result<O::Output, RegistryError> {
-        let deadline = Instant::now() + allowed.time;
+        let now = Instant::now();
+        let deadline = now.checked_add(allowed.time).unwrap_or(now + FOR_EVER);
         let mut mirrors_failed = 0;
         let mut result = Err(allowed.over());
         for source in self.sources(reference) {
@@ -97,14 +104,14 @@ impl Registries {
             let Kind::Temporary { retry_after } = fault.kind() else { return Err(fault) };
             let wait = retry_after.unwrap_or_else(|| jittered(pause));
             if attempt >= self.config.limits.attempts
-                || wait > MAX_PAUSE
+                || wait > LONGEST_WAIT
                 || Instant::now() + wait >= deadline
             {
                 return Err(fault);
             }
             tracing::debug!(registry = %source.host, reason = %fault, ?wait, "will try again");
             sleep(wait).await;
-            pause *= 2;
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         Err(allowed.over())
     }

@@ -97,7 +97,11 @@ impl Registries {
         let known = self.remembered.get(&scope, snapshot.fingerprint());
         let answer = self.transport.get(Ask { url, accept, authorization: known.as_ref() }).await?;
         if answer.status != StatusCode::UNAUTHORIZED {
-            return check_access(answer, "it gave no reason").await;
+            let credentials = match known {
+                Some(_) => "although it has accepted the same credentials before",
+                None => "it did not ask for credentials",
+            };
+            return check_access(answer, credentials).await;
         }
         if !answer.at_origin {
             let credentials = format!(
@@ -115,8 +119,6 @@ impl Registries {
             scope: &scope,
         };
         let authorization = challenger.answer(&answer.headers, &snapshot).await?;
-        // The connection is of more use than the rest of the refusal.
-        drop(answer);
         let ask = Ask { url, accept, authorization: Some(&authorization.header) };
         check_access(self.transport.get(ask).await?, &authorization.origin).await
     }

@@ -16,16 +16,20 @@ use crate::config::ConfigError;
 
 /// The TLS settings for hosts without a `ca` of their own.
 pub(crate) fn machine() -> Result<ClientConfig, ConfigError> {
-    let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     for error in native.errors {
         tracing::debug!(%error, "a file of certificate authorities was passed over");
     }
-    roots.add_parsable_certificates(native.certs);
+    client(roots(native.certs))
+}
+
+fn roots(native: Vec<CertificateDer<'static>>) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(native);
     if roots.is_empty() {
         roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     }
-    client(roots)
+    roots
 }
 
 /// The TLS settings for `host`, whose authorities are in the PEM file `path`.
@@ -51,4 +55,18 @@ fn client(roots: RootCertStore) -> Result<ClientConfig, ConfigError> {
         .with_safe_default_protocol_versions()
         .map_err(|error| ConfigError::Tls(error.to_string()))?;
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machine_decides_where_it_has_an_opinion() {
+        assert!(roots(Vec::new()).len() > 100, "an image made from nothing");
+        let broken = CertificateDer::from(b"no certificate".to_vec());
+        assert!(roots(vec![broken]).len() > 100, "or with nothing usable");
+        let own = rcgen::generate_simple_self_signed(["ca.example".to_owned()]).expect("made");
+        assert_eq!(roots(vec![own.cert.der().clone()]).len(), 1, "a company's own authority");
+    }
 }

@@ -135,6 +135,11 @@ impl Fake {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Forgets what was asked so far.
+    pub(crate) fn forget(&self) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
+    }
+
     /// How many bytes the client's side has taken so far.
     pub(crate) fn sent(&self) -> u64 {
         self.sent.load(Ordering::SeqCst)
@@ -186,10 +191,15 @@ async fn answer(
                 }
                 tokio::time::sleep(pause).await;
             }
-            std::future::pending::<()>().await;
+            until_gone(&mut stream).await;
         }
-        Reply::Silence => std::future::pending().await,
+        Reply::Silence => until_gone(&mut stream).await,
     }
+}
+
+async fn until_gone(stream: &mut (impl AsyncRead + Unpin)) {
+    let mut rest = [0; 64];
+    while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
 }
 
 /// One piece of a body with `Transfer-Encoding: chunked`.

@@ -140,7 +140,7 @@ async fn slowness_ends_at_a_deadline() {
     let length = artifact.layer.len().to_string();
     let begin = head(200, &[("Content-Length", &length)]);
     let cases = [
-        ("limits.idle", Reply::Silence),
+        ("limits.connect and limits.idle", Reply::Silence),
         ("limits.idle", Reply::Drip(begin.clone(), Duration::ZERO)),
         // A byte now and then is no silence; the deadline for the whole cuts it.
         (

@@ -96,9 +96,7 @@ async fn a_redirect_back_does_not_bring_the_password_back() {
     let served = artifact.clone();
     let registry = Fake::start(move |seen| {
         let host = seen.header("host").expect("a host").to_owned();
-        if seen.target == "/collect" {
-            reply(401, &[("WWW-Authenticate", "Basic realm=\"x\"")], b"")
-        } else if seen.header("authorization").is_none() {
+        if seen.target == "/collect" || seen.header("authorization").is_none() {
             reply(401, &[("WWW-Authenticate", "Basic realm=\"x\"")], b"")
         } else if seen.target.contains("/blobs/") {
             redirect(302, &location.replace("ORIGIN", &host))

@@ -210,7 +210,7 @@ async fn a_hostile_token_server_gains_nothing() {
         ("no usable token", Box::new(|_| ok(&chunk(&vec![b' '; 1 << 20])))),
         ("no usable token", Box::new(move |_| redirect(307, &elsewhere_url))),
         ("answered 500", Box::new(|_| reply(500, &[], b""))),
-        ("silent", Box::new(|_| Reply::Silence)),
+        ("no answer within", Box::new(|_| Reply::Silence)),
     ];
     for (index, (word, handler)) in handlers.into_iter().enumerate() {
         let server = Fake::start(handler).await;
