@@ -81,6 +81,7 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_ppoll, PREVIEW1, "poll_oneoff over descriptors"),
     allow!(SYS_clock_gettime, ALL, "clock_time_get"),
     allow!(SYS_clock_getres, PREVIEW1, "clock_res_get"),
+    allow!(SYS_clock_nanosleep, COMPILER, "looks at the processor time that it has taken now and then"),
     allow!(SYS_restart_syscall, THREADED, "the kernel makes it for who was stopped and continued while it waited for a time"),
     allow!(SYS_setitimer, PREVIEW1, "--timeout, without a thread"),
 
