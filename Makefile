@@ -13,7 +13,9 @@ build := cargo build --release $(CARGO_FLAGS)
 test := cargo test --release $(CARGO_FLAGS)
 
 programs := warmstep-shim warmstep-runner warmstep-compiler warmstep-agent
-libraries := warmstep-wire warmstep-jail warmstep-registry
+# Every other member of the workspace; their features are for the programs to choose from.
+libraries = $(filter-out $(programs) warmstep-tests, $(shell \
+  cargo metadata --no-deps --format-version 1 | grep -o '"name":"warmstep-[^"]*","version"' | cut -d'"' -f4))
 guests := hello markdown
 
 .PHONY: help
@@ -34,7 +36,8 @@ demo: setup-demo build modules target/demo/noop
 # the features of its tests, and the node tests run the programs as they are shipped.
 .PHONY: test
 test: setup-test modules
-	set -e; for package in $(libraries) $(programs); do $(test) -p $$package; done
+	set -e; for package in $(libraries); do $(test) -p $$package --all-features; done
+	set -e; for package in $(programs); do $(test) -p $$package; done
 	$(MAKE) build
 	$(test) -p warmstep-tests
 
