@@ -9,7 +9,8 @@ use std::time::Duration;
 use warmstep_registry::{Reference, Registries, RegistryError};
 use warmstep_wire::message::Phase;
 
-use crate::cache::{Cache, CacheError, copy_and_hash};
+use crate::cache::{Cache, CacheError};
+use crate::copy::{CopyError, copy_and_hash};
 use crate::digest::Digest;
 use crate::flight::Watcher;
 
@@ -95,7 +96,7 @@ pub(crate) async fn identify_file(file: OwnedFd, most: u64) -> Result<Wanted, Fe
     let digest = within_deadline(move || {
         let mut file = regular(&read)?;
         let hashed = copy_and_hash(&mut file, &mut std::io::sink(), most);
-        Ok(hashed.map_err(|error| unreadable(&error, most))?.0)
+        Ok(hashed?.0)
     });
     Ok(Wanted { wasm: digest.await?, origin: Origin::File(file) })
 }
@@ -154,8 +155,7 @@ async fn pull(
 fn copy(cache: &Cache, file: &OwnedFd, wasm: Digest, most: u64) -> Result<(), FetchError> {
     let mut file = regular(file)?;
     let mut made = cache.files().begin_wasm().map_err(CacheError::from)?;
-    let (digest, _) =
-        copy_and_hash(&mut file, &mut made, most).map_err(|error| unreadable(&error, most))?;
+    let (digest, _) = copy_and_hash(&mut file, &mut made, most)?;
     if digest != wasm {
         return Err(FetchError::File("the module's file changed while it was read".to_owned()));
     }
@@ -164,7 +164,6 @@ fn copy(cache: &Cache, file: &OwnedFd, wasm: Digest, most: u64) -> Result<(), Fe
 
 /// The step's file from its beginning; it must be one that ends.
 fn regular(file: &OwnedFd) -> Result<File, FetchError> {
-    let unreadable = |error| FetchError::File(format!("the module's file cannot be read: {error}"));
     let mut file = File::from(file.try_clone().map_err(unreadable)?);
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(FetchError::File("the module is not a regular file".to_owned()));
@@ -173,14 +172,23 @@ fn regular(file: &OwnedFd) -> Result<File, FetchError> {
     Ok(file)
 }
 
-fn unreadable(error: &std::io::Error, most: u64) -> FetchError {
-    FetchError::File(if error.kind() == std::io::ErrorKind::FileTooLarge {
-        format!(
-            "the module is larger than the {most} bytes that this node allows (limits.module_bytes)"
-        )
-    } else {
-        format!("the module's file cannot be read: {error}")
-    })
+impl From<CopyError> for FetchError {
+    fn from(error: CopyError) -> Self {
+        match error {
+            CopyError::Read(error) => unreadable(error),
+            CopyError::Write(error) => {
+                Self::Failed(format!("the module cannot be written to the cache: {error}"))
+            }
+            CopyError::TooLong(most) => Self::File(format!(
+                "the module is larger than the {most} bytes that this node allows \
+                 (limits.module_bytes)"
+            )),
+        }
+    }
+}
+
+fn unreadable(error: std::io::Error) -> FetchError {
+    FetchError::File(format!("the module's file cannot be read: {error}"))
 }
 
 async fn blocking<T: Send + 'static>(

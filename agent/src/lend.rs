@@ -16,9 +16,8 @@ use std::time::Instant;
 use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
 use warmstep_wire::plan::Plan;
 
-use crate::cache::{
-    FileRecord, Files, IMAGE_FILE, Key, MODULE_FILE, Manifest, copy_and_hash, open_regular,
-};
+use crate::cache::{FileRecord, Files, IMAGE_FILE, Key, MODULE_FILE, Manifest, open_regular};
+use crate::copy::copy_and_hash;
 use crate::digest::Digest;
 
 /// A module that can be lent, as often as it is asked for.
@@ -170,8 +169,8 @@ impl Lender {
             return Err(changed());
         }
         if self.read_only.is_some() && is_read_only(&file).map_err(failed(&path))? {
-            let (digest, _) =
-                copy_and_hash(&mut file, &mut io::sink(), record.bytes).map_err(failed(&path))?;
+            let (digest, _) = copy_and_hash(&mut file, &mut io::sink(), record.bytes)
+                .map_err(|error| failed(&path)(error.into()))?;
             let same = digest == record.digest;
             return if same { Ok((file.into(), 0)) } else { Err(changed()) };
         }

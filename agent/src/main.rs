@@ -9,6 +9,7 @@ mod cache;
 mod client;
 mod compile;
 mod config;
+mod copy;
 mod digest;
 mod failures;
 mod fetch;

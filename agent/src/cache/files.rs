@@ -15,15 +15,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use sha2::{Digest as _, Sha256};
 
 use super::faults::change;
 use super::key::Key;
 use super::private::{check_private, create_private, lock};
+use crate::copy::copy_and_hash;
 use crate::digest::Digest;
-
-/// How much is read at once.
-const CHUNK: usize = 256 * 1024;
 
 /// The cache's directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -218,8 +215,9 @@ impl Files {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed("open", &path)(error)),
         };
-        let (found, _) =
-            copy_and_hash(&mut file, &mut io::sink(), u64::MAX).map_err(failed("read", &path))?;
+        let (found, _) = copy_and_hash(&mut file, &mut io::sink(), u64::MAX)
+            .map_err(io::Error::from)
+            .map_err(failed("read", &path))?;
         if found != *digest {
             tracing::warn!(%digest, "cached Wasm is damaged: it is removed");
             self.remove_wasm(digest)?;
@@ -279,31 +277,6 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
         Ok(file)
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"))
-    }
-}
-
-/// Copies to the end and hashes on the way; fails when there are more than `most` bytes.
-pub(crate) fn copy_and_hash(
-    from: &mut impl Read,
-    to: &mut impl Write,
-    most: u64,
-) -> io::Result<(Digest, u64)> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; CHUNK];
-    let mut total = 0_u64;
-    loop {
-        let read = match from.read(&mut buffer) {
-            Ok(0) => return Ok((Digest::from_hasher(hasher), total)),
-            Ok(read) => read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        total += read as u64;
-        if total > most {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        hasher.update(&buffer[..read]);
-        to.write_all(&buffer[..read])?;
     }
 }
 

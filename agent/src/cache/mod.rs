@@ -20,11 +20,12 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use evict::Bounds;
-pub(crate) use files::{Files, FilesError, copy_and_hash, open_regular};
+pub(crate) use files::{Files, FilesError, open_regular};
 pub(crate) use index::{IndexError, ModuleRecord, ReferenceRecord};
 pub(crate) use key::{FORMAT, Key, Tier};
 pub(crate) use manifest::{FileRecord, Manifest};
 
+use crate::copy::copy_and_hash;
 use crate::digest::Digest;
 use evict::Candidate;
 use index::Index;
