@@ -59,22 +59,6 @@ fn path_open_of_directories() {
     assert_eq!(puppet.fdstat(seeking).expect("fdstat").base & rights::SEEK, 0);
     assert_eq!(puppet.seek(seeking, 0, 1), Err(errno::ISDIR));
     assert!(puppet.open_at(3, ".", 0, 0, (0, 0), NONBLOCK).is_ok());
-    let blind = puppet.open_at(3, ".", 0, DIRECTORY, (0, 0), 0).expect("open");
-    let opened = puppet.open_at(blind, ".", 0, DIRECTORY, (0, 0), 0);
-    assert_eq!(opened, Err(errno::NOTCAPABLE), "it has no right to open");
-}
-
-#[test]
-fn path_open_keeps_to_what_a_directory_lets_inherit() {
-    let (mut puppet, _directory) = puppet();
-    puppet.create("file");
-    let narrow = (rights::PATH_OPEN, rights::READ);
-    let fd = puppet.open_at(3, ".", 0, DIRECTORY, narrow, 0).expect("open");
-    let file = puppet.open_at(fd, "file", 0, 0, (rights::ALL, rights::ALL), 0).expect("open");
-    let stat = puppet.fdstat(file).expect("fdstat");
-    assert_eq!((stat.base, stat.inheriting), (rights::READ, rights::READ));
-    let created = puppet.open_at(fd, "new", 0, CREAT, (rights::READ, 0), 0);
-    assert_eq!(created, Err(errno::NOTCAPABLE));
 }
 
 #[test]
@@ -183,9 +167,6 @@ fn path_create_directory() {
     assert_eq!(puppet.mkdir("/d"), Err(errno::PERM));
     assert_eq!(puppet.mkdir(""), Err(errno::NOENT));
     assert_eq!(puppet.on_path("path_create_directory", 2, "d"), Err(errno::NOTDIR));
-    let narrow = (rights::PATH_OPEN, 0);
-    let fd = puppet.open_at(3, ".", 0, DIRECTORY, narrow, 0).expect("open");
-    assert_eq!(puppet.on_path("path_create_directory", fd, "x"), Err(errno::NOTCAPABLE));
 }
 
 #[test]

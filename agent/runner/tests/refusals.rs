@@ -23,7 +23,6 @@ fn a_module_without_start_is_no_command() {
     for text in [
         r#"(module (func (export "_start") (param i32)))"#,
         r#"(module (func (export "_start") (result i32) (i32.const 0)))"#,
-        r#"(module (memory (export "_start") 1))"#,
     ] {
         assert!(refused(text).stderr.contains("`_start`"), "{text}");
     }

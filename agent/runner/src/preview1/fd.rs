@@ -43,6 +43,7 @@ pub(crate) fn allocate(wasi: &mut Wasi, fd: u32, offset: u64, length: u64) -> Re
     }
     descriptor.require_writable()?;
     descriptor.require(Rights::FD_ALLOCATE)?;
+    descriptor.require_asked(Rights::FD_WRITE)?;
     signed(offset)?;
     signed(length)?;
     rustix::fs::fallocate(descriptor, FallocateFlags::empty(), offset, length)?;
@@ -105,13 +106,7 @@ pub(crate) fn fdstat_set_rights(
     base: u64,
     inheriting: u64,
 ) -> Result<()> {
-    let descriptor = wasi.table.get_mut(fd)?;
-    let (base, inheriting) = (Rights(base), Rights(inheriting));
-    if !descriptor.rights.contains(base) || !descriptor.inheriting.contains(inheriting) {
-        return Err(Errno::NOTCAPABLE);
-    }
-    (descriptor.rights, descriptor.inheriting) = (base, inheriting);
-    Ok(())
+    wasi.table.get_mut(fd)?.restrict(Rights(base), Rights(inheriting))
 }
 
 /// `fd_filestat_get`.
@@ -128,6 +123,7 @@ pub(crate) fn filestat_set_size(wasi: &mut Wasi, fd: u32, size: u64) -> Result<(
     }
     descriptor.require_writable()?;
     descriptor.require(Rights::FD_FILESTAT_SET_SIZE)?;
+    descriptor.require_asked(Rights::FD_WRITE)?;
     signed(size)?;
     Ok(rustix::fs::ftruncate(descriptor, size)?)
 }

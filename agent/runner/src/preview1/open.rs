@@ -41,57 +41,59 @@ pub(crate) fn open(
     let path = path(wasi, at, length)?;
     let directory = wasi.table.directory(fd, Rights::PATH_OPEN)?;
     let flags = FdFlags::parse(request.flags).ok_or(Errno::INVAL)?;
-    let asked = Rights(request.rights.0).and(directory.inheriting);
-    permit(directory, request)?;
+    let asked = permit(directory, request)?;
 
-    let how = how(request, flags, directory.inheriting)?;
+    let how = how(request, flags, asked)?;
     let (handle, stat) = reach(directory, &path, how, request)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     usable(kind, &stat)?;
 
-    let inheriting = Rights(request.rights.1).and(directory.inheriting);
-    let rights = if kind == FileType::Directory {
-        (asked.and(Rights::DIRECTORY), inheriting)
-    } else {
-        (asked.and(Rights::FILE), inheriting)
-    };
-    let read_only = directory.read_only;
-    let opened = Descriptor::opened(handle, kind, rights, flags, read_only);
+    let meaningful = if kind == FileType::Directory { Rights::DIRECTORY } else { Rights::FILE };
+    let rights = (asked.and(meaningful), inherited(directory, request));
+    let opened = Descriptor::opened(handle, kind, rights, flags, directory);
     let number = wasi.table.insert(opened)?;
     memory.write_u32(result, number)
 }
 
-/// Refuses what the directory has no right to.
-fn permit(directory: &Descriptor, request: Request) -> Result<()> {
+/// What is opened beneath the new descriptor may have what was asked for and was not given up.
+fn inherited(directory: &Descriptor, request: Request) -> Rights {
+    let asked = Rights(request.rights.1).and(Rights::FILE.or(Rights::DIRECTORY));
+    let asked = asked.without(directory.dropped.inheriting);
+    if directory.read_only { asked.read_only() } else { asked }
+}
+
+/// Refuses what the directory's grant does not allow, and what the module gave up; gives the rights
+/// that the descriptor will have.
+fn permit(directory: &Descriptor, request: Request) -> Result<Rights> {
     if request.open & !oflags::ALL != 0 {
         return Err(Errno::INVAL);
     }
-    let writes = Rights(request.rights.0).contains(Rights::FD_WRITE);
-    if directory.read_only && (writes || request.open & oflags::TRUNC != 0) {
+    let asked = Rights(request.rights.0);
+    if directory.read_only
+        && (asked.contains(Rights::FD_WRITE) || request.open & oflags::TRUNC != 0)
+    {
         return Err(Errno::ROFS);
     }
-    // A missing file beneath a read-only grant is told from an existing one when it is opened.
-    if request.open & oflags::CREAT != 0 && !directory.read_only {
+    if asked.intersects(directory.dropped.inheriting) {
+        return Err(Errno::NOTCAPABLE);
+    }
+    if request.open & oflags::CREAT != 0 {
         directory.require(Rights::PATH_CREATE_FILE)?;
     }
     if request.open & oflags::TRUNC != 0 {
         directory.require(Rights::PATH_FILESTAT_SET_SIZE)?;
     }
-    Ok(())
-}
-
-/// Whether rights ask for a descriptor that can change its file.
-fn writes(rights: Rights) -> bool {
-    let changes = Rights::FD_WRITE.or(Rights::FD_ALLOCATE).or(Rights::FD_FILESTAT_SET_SIZE);
-    rights.intersects(changes)
+    Ok(if directory.read_only { asked.read_only() } else { asked })
 }
 
 /// The flags of the kernel for a request.
 ///
+/// Whether the descriptor can write is up to `FD_WRITE` alone, as in other runtimes: programs that
+/// only read ask for other rights to change a file, too.
+///
 /// `O_NONBLOCK` is always there, so that a FIFO or a device cannot make the opening hang; on a
 /// regular file and on a directory it means nothing.
-fn how(request: Request, flags: FdFlags, inheriting: Rights) -> Result<OFlags> {
-    let rights = Rights(request.rights.0).and(inheriting);
+fn how(request: Request, flags: FdFlags, rights: Rights) -> Result<OFlags> {
     let has = |bit: u32| request.open & bit != 0;
     if has(oflags::DIRECTORY) {
         if has(oflags::CREAT | oflags::TRUNC) {
@@ -104,7 +106,8 @@ fn how(request: Request, flags: FdFlags, inheriting: Rights) -> Result<OFlags> {
         return Ok(if follows(request.lookup)? { how } else { how | OFlags::NOFOLLOW });
     }
     let reads = rights.intersects(Rights::FD_READ.or(Rights::FD_READDIR));
-    let mut how = match (reads, writes(rights) || has(oflags::TRUNC)) {
+    let writes = rights.contains(Rights::FD_WRITE) || has(oflags::TRUNC);
+    let mut how = match (reads, writes) {
         (true, true) => OFlags::RDWR,
         (false, true) => OFlags::WRONLY,
         (_, false) => OFlags::RDONLY,

@@ -126,7 +126,8 @@ fn watch<'t>(table: &'t Table, fd: u32, kind: u8, polled: &mut Vec<PollFd<'t>>) 
     if descriptor.kind == FileType::Directory {
         return Err(Errno::BADF);
     }
-    descriptor.require(Rights::POLL_FD_READWRITE.or(needed))?;
+    descriptor.require(Rights::POLL_FD_READWRITE)?;
+    descriptor.require_asked(needed)?;
     polled.push(PollFd::new(descriptor, flags));
     Ok(Until::Ready(polled.len() - 1))
 }

@@ -24,7 +24,7 @@ fn socket(wasi: &Wasi, fd: u32, rights: Rights) -> Result<&Descriptor> {
     if descriptor.kind != FileType::Socket {
         return Err(Errno::NOTSOCK);
     }
-    descriptor.require(rights)?;
+    descriptor.require_asked(rights)?;
     Ok(descriptor)
 }
 

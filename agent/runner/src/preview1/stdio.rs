@@ -115,10 +115,10 @@ pub(crate) fn seek(
         _ => return Err(Errno::INVAL),
     };
     let descriptor = not_a_directory(wasi, fd)?;
-    // To seek nowhere is to tell, which may be allowed where seeking is not.
-    let tells = from == SeekFrom::Current(0) && descriptor.rights.contains(Rights::FD_TELL);
+    // To seek nowhere is to tell, which may be left where seeking was given up.
+    let tells = from == SeekFrom::Current(0) && descriptor.require(Rights::FD_TELL).is_ok();
     if !tells {
-        seekable(descriptor, Rights::FD_SEEK)?;
+        descriptor.require(Rights::FD_SEEK)?;
     }
     memory.write_u64(result, rustix::fs::seek(descriptor, from)?)
 }
@@ -128,13 +128,8 @@ pub(crate) fn tell(wasi: &mut Wasi, fd: u32, result: u32) -> Result<()> {
     let mut memory = wasi.memory()?;
     memory.bytes(result, 8)?;
     let descriptor = not_a_directory(wasi, fd)?;
-    seekable(descriptor, Rights::FD_TELL)?;
+    descriptor.require(Rights::FD_TELL)?;
     memory.write_u64(result, rustix::fs::tell(descriptor)?)
-}
-
-/// A pipe has no right to be sought in; that it cannot be is the clearer answer.
-fn seekable(descriptor: &Descriptor, rights: Rights) -> Result<()> {
-    if descriptor.is_stdio() { Ok(()) } else { descriptor.require(rights) }
 }
 
 fn not_a_directory(wasi: &Wasi, fd: u32) -> Result<&Descriptor> {
@@ -144,14 +139,14 @@ fn not_a_directory(wasi: &Wasi, fd: u32) -> Result<&Descriptor> {
 
 fn readable(wasi: &Wasi, fd: u32) -> Result<&Descriptor> {
     let descriptor = not_a_directory(wasi, fd)?;
-    descriptor.require(Rights::FD_READ)?;
+    descriptor.require_asked(Rights::FD_READ)?;
     Ok(descriptor)
 }
 
 fn writable(wasi: &Wasi, fd: u32) -> Result<&Descriptor> {
     let descriptor = not_a_directory(wasi, fd)?;
     descriptor.require_writable()?;
-    descriptor.require(Rights::FD_WRITE)?;
+    descriptor.require_asked(Rights::FD_WRITE)?;
     Ok(descriptor)
 }
 

@@ -19,16 +19,34 @@ enum Handle {
     Own(OwnedFd),
 }
 
+/// The rights that a module gave up with `fd_fdstat_set_rights`.
+///
+/// Only these are refused later. What a module did not ask for when it opened a descriptor is
+/// another matter: programs ask for too little, and other runtimes let them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dropped {
+    /// On the descriptor itself.
+    pub(crate) base: Rights,
+    /// On what is opened beneath it.
+    pub(crate) inheriting: Rights,
+}
+
+impl Dropped {
+    const NOTHING: Self = Self { base: Rights::NONE, inheriting: Rights::NONE };
+}
+
 /// A descriptor of the module.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
     handle: Handle,
     /// What it is.
     pub(crate) kind: FileType,
-    /// What may be done with it.
+    /// What may be done with it, as the module asked for it.
     pub(crate) rights: Rights,
-    /// What may be done with what is opened beneath it.
+    /// What may be done with what is opened beneath it, as the module asked for it.
     pub(crate) inheriting: Rights,
+    /// What the module gave up.
+    pub(crate) dropped: Dropped,
     /// How it reads and writes, as the module set it.
     pub(crate) flags: FdFlags,
     /// Whether its grant refuses every change.
@@ -62,6 +80,7 @@ impl Descriptor {
             kind,
             rights,
             inheriting: Rights::NONE,
+            dropped: Dropped::NOTHING,
             flags: if append { FdFlags::APPEND } else { FdFlags(0) },
             read_only: false,
             preopen: None,
@@ -76,6 +95,7 @@ impl Descriptor {
             kind: FileType::Directory,
             rights: if read_only { rights.read_only() } else { rights },
             inheriting: if read_only { inheriting.read_only() } else { inheriting },
+            dropped: Dropped::NOTHING,
             flags: FdFlags(0),
             read_only,
             preopen: Some(name),
@@ -88,10 +108,20 @@ impl Descriptor {
         kind: FileType,
         (rights, inheriting): (Rights, Rights),
         flags: FdFlags,
-        read_only: bool,
+        directory: &Self,
     ) -> Self {
-        let handle = Handle::Own(handle);
-        Self { handle, kind, rights, inheriting, flags, read_only, preopen: None }
+        // What was given up for what lies beneath is given up there too.
+        let lost = directory.dropped.inheriting;
+        Self {
+            handle: Handle::Own(handle),
+            kind,
+            rights,
+            inheriting,
+            dropped: Dropped { base: lost, inheriting: lost },
+            flags,
+            read_only: directory.read_only,
+            preopen: None,
+        }
     }
 
     /// A connection that was accepted.
@@ -103,6 +133,7 @@ impl Descriptor {
             kind: FileType::Socket,
             rights: rights.or(Rights::SOCK_SHUTDOWN),
             inheriting: Rights::NONE,
+            dropped: Dropped::NOTHING,
             flags,
             read_only: false,
             preopen: None,
@@ -114,9 +145,28 @@ impl Descriptor {
         matches!(self.handle, Handle::Stdio(_))
     }
 
-    /// Refuses what it has no right to.
+    /// Refuses what the module gave up.
     pub(crate) fn require(&self, rights: Rights) -> Result<()> {
+        if self.dropped.base.intersects(rights) { Err(Errno::NOTCAPABLE) } else { Ok(()) }
+    }
+
+    /// Refuses to read or to write where that was not asked for.
+    pub(crate) fn require_asked(&self, rights: Rights) -> Result<()> {
         if self.rights.contains(rights) { Ok(()) } else { Err(Errno::NOTCAPABLE) }
+    }
+
+    /// Gives up all rights but these, none of which may be new.
+    pub(crate) fn restrict(&mut self, base: Rights, inheriting: Rights) -> Result<()> {
+        if !self.rights.contains(base) || !self.inheriting.contains(inheriting) {
+            return Err(Errno::NOTCAPABLE);
+        }
+        let dropped = self.dropped;
+        self.dropped = Dropped {
+            base: dropped.base.or(self.rights.without(base)),
+            inheriting: dropped.inheriting.or(self.inheriting.without(inheriting)),
+        };
+        (self.rights, self.inheriting) = (base, inheriting);
+        Ok(())
     }
 
     /// Refuses what would change something beneath a read-only grant.
@@ -168,14 +218,14 @@ impl Table {
         self.entries.get_mut(number as usize).and_then(Option::as_mut).ok_or(Errno::BADF)
     }
 
-    /// The descriptor of a number, if it has these rights.
+    /// The descriptor of a number, unless the module gave up these rights.
     pub(crate) fn with(&self, number: u32, rights: Rights) -> Result<&Descriptor> {
         let descriptor = self.get(number)?;
         descriptor.require(rights)?;
         Ok(descriptor)
     }
 
-    /// The directory of a number, if it has these rights.
+    /// The directory of a number, unless the module gave up these rights.
     pub(crate) fn directory(&self, number: u32, rights: Rights) -> Result<&Descriptor> {
         let descriptor = self.get(number)?;
         if descriptor.kind != FileType::Directory {
@@ -185,9 +235,9 @@ impl Table {
         Ok(descriptor)
     }
 
-    /// The directory of a number, if it has these rights and its grant lets it be changed.
+    /// The directory of a number, if its grant lets it be changed and the module did not give up these rights.
     ///
-    /// A read-only grant is named as such before a right is missed: it is the clearer answer.
+    /// A read-only grant is named as such first: it is the clearer answer.
     pub(crate) fn writable(&self, number: u32, rights: Rights) -> Result<&Descriptor> {
         let descriptor = self.directory(number, Rights::NONE)?;
         descriptor.require_writable()?;

@@ -122,9 +122,14 @@ impl Rights {
         Self(self.0 | other.0)
     }
 
+    /// Itself without what is in the other.
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Itself without what a read-only grant takes away.
     pub(crate) fn read_only(self) -> Self {
-        Self(self.0 & !Self::CHANGES.0)
+        self.without(Self::CHANGES)
     }
 }
 
