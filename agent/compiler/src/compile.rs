@@ -5,17 +5,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::ValueEnum;
-use wasmer::sys::{
-    CompilerConfig, Cranelift, EngineBuilder, Features, NativeEngineExt, Singlepass, Target,
+use wasmer::sys::{Cranelift, Features, Singlepass, Target};
+use wasmer_compiler::{
+    ArtifactBuild, ArtifactCreate, BaseTunables, CompilerConfig, Engine, EngineBuilder,
+    ModuleEnvironment, Tunables,
 };
-use wasmer::{CompileError as WasmerError, Engine};
-use wasmer_types::CompilationProgressCallback;
+use wasmer_types::{CompilationProgressCallback, CompileError as WasmerError};
 
-use crate::inspect::{self, InspectError};
 use crate::report::Report;
 
-/// Raised whenever the same Wasm would give other native code although no version changed.
-const EPOCH: u32 = 2;
+/// Raised whenever the same Wasm would give other files although no version changed.
+const EPOCH: u32 = 3;
 
 /// How much effort goes into the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -32,50 +32,48 @@ pub(crate) enum CompileError {
     /// The module is valid, but this tier does not know what it uses.
     #[error("the baseline compiler cannot compile this module: {0}")]
     Unsupported(String),
-    /// The module is not valid.
-    #[error(transparent)]
-    Invalid(#[from] InspectError),
     /// The compiler gave up.
     #[error("the module cannot be compiled: {0}")]
-    Compiler(String),
+    GaveUp(String),
 }
 
-/// Compiles a module for this machine and returns wasmer's serialized form of it.
+impl CompileError {
+    /// What it means that a tier does not get to the end of a valid module.
+    pub(crate) fn gave_up(tier: Tier, why: String) -> Self {
+        match tier {
+            Tier::Baseline => Self::Unsupported(why),
+            Tier::Optimized => Self::GaveUp(why),
+        }
+    }
+}
+
+/// Compiles a module that was validated for this tier, and returns the bytes of the native module.
 pub(crate) fn compile(
     wasm: &[u8],
     tier: Tier,
-    threads: Option<NonZero<usize>>,
+    threads: NonZero<usize>,
 ) -> Result<Vec<u8>, CompileError> {
     let engine = engine(tier, threads);
-    // Modules are hostile: one that breaks the compiler is told apart from a broken compiler only by
-    // the words it ends with.
-    let result = catch_unwind(AssertUnwindSafe(|| {
-        let module = engine.new_module_with_progress(wasm, progress())?;
-        module.serialize().map_err(|error| WasmerError::Codegen(error.to_string()))
-    }));
+    // Modules are hostile, and compilers have assertions.
+    let result = catch_unwind(AssertUnwindSafe(|| build(&engine, wasm)));
     match result {
-        Ok(Ok(bytes)) => Ok(bytes.into()),
-        Ok(Err(error)) => Err(explain(wasm, tier, error)),
-        Err(_) => Err(gave_up(tier, "it breaks the compiler".to_owned())),
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(CompileError::gave_up(tier, error.to_string())),
+        Err(_) => Err(CompileError::gave_up(tier, "it breaks the compiler".to_owned())),
     }
 }
 
-fn explain(wasm: &[u8], tier: Tier, error: WasmerError) -> CompileError {
-    match error {
-        // What only the optimizing compiler knows is not valid for the other.
-        WasmerError::Validate(said) => match inspect::validate(wasm, &features(Tier::Optimized)) {
-            Ok(()) => gave_up(tier, said),
-            Err(error) => CompileError::Invalid(error),
-        },
-        error => gave_up(tier, error.to_string()),
-    }
-}
-
-fn gave_up(tier: Tier, why: String) -> CompileError {
-    match tier {
-        Tier::Baseline => CompileError::Unsupported(why),
-        Tier::Optimized => CompileError::Compiler(why),
-    }
+/// What `wasmer::Module::new` and `serialize` do, without loading the code into this process.
+fn build(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, WasmerError> {
+    let module = ModuleEnvironment::new().translate(wasm).map_err(WasmerError::Wasm)?.module;
+    let tunables = BaseTunables::new();
+    let memories = module.memories.values().map(|memory| tunables.memory_style(memory)).collect();
+    let tables = module.tables.values().map(|table| tunables.table_style(table)).collect();
+    let mut inner = engine.inner_mut();
+    let progress = progress();
+    let artifact =
+        ArtifactBuild::new(&mut inner, wasm, engine.target(), memories, tables, Some(&progress))?;
+    artifact.serialize().map_err(|error| WasmerError::Codegen(error.to_string()))
 }
 
 /// What decides about the code: part of a compiled module's key in the cache.
@@ -84,34 +82,43 @@ pub(crate) fn identity() -> serde_json::Value {
     let mut features: Vec<String> =
         target.cpu_features().iter().map(|feature| feature.to_string()).collect();
     features.sort();
-    let settings = |tier| engine(tier, None).deterministic_id();
+    let settings = |tier| {
+        let engine = engine(tier, NonZero::<usize>::MIN);
+        format!("{} {}", engine.deterministic_id(), engine.artifact_format())
+    };
     serde_json::json!({
         "compiler": env!("CARGO_PKG_VERSION"),
         "wasmer": wasmer_types::VERSION,
         "epoch": EPOCH,
         "target": target.triple().to_string(),
         "cpu_features": features,
+        "page_size": rustix::param::page_size(),
         "baseline": settings(Tier::Baseline),
         "optimized": settings(Tier::Optimized),
     })
 }
 
-fn engine(tier: Tier, threads: Option<NonZero<usize>>) -> Engine {
+fn engine(tier: Tier, threads: NonZero<usize>) -> Engine {
     // The host's own features: the code never leaves this node, and they are part of its key.
     let target = Some(Target::default());
-    let config: Box<dyn CompilerConfig> = match tier {
+    let mut config: Box<dyn CompilerConfig> = match tier {
         Tier::Baseline => {
             let mut config = Singlepass::new();
-            threads.map(|threads| config.num_threads(threads));
+            // As in the other tier: no module can tell, and the code is smaller.
+            config.canonicalize_nans(false).num_threads(threads);
             Box::new(config)
         }
         Tier::Optimized => {
             let mut config = Cranelift::new();
-            threads.map(|threads| config.num_threads(threads));
+            config.num_threads(threads);
             Box::new(config)
         }
     };
-    EngineBuilder::new(config).set_target(target).set_features(Some(features(tier))).engine().into()
+    // An ELF file is mapped where the other form is copied, so that a start costs only the pages that
+    // it uses. Nothing in its text is relocated when it is loaded.
+    config.experimental_artifact(true);
+    config.enable_pic();
+    EngineBuilder::new(config).set_target(target).set_features(Some(features(tier))).engine()
 }
 
 /// What a module may use: what is standard and this tier's compiler knows.

@@ -1,5 +1,8 @@
-//! What a module is and asks for, and whether it is one: everything but its functions' bodies, which
-//! the compiler checks as it goes.
+//! What a module is and asks for, and whether it is one.
+
+use std::num::NonZero;
+use std::sync::{Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 use wasmer_types::Features;
 use wasmparser::{
@@ -17,6 +20,9 @@ const MAX_LOCALS: u64 = 50_000;
 
 /// The most imports of a module. WASI and WASIX together have less than two hundred functions.
 const MAX_IMPORTS: usize = 2_000;
+
+/// How many functions a thread validates before it asks for more.
+const BATCH: usize = 64;
 
 /// How much of an import's name is kept, in bytes: it is for people to read.
 const IMPORT_NAME: usize = 200;
@@ -78,7 +84,7 @@ impl Summary {
     }
 }
 
-/// Looks at a module.
+/// Looks at a module, and checks everything but its functions' bodies.
 pub(crate) fn inspect(wasm: &[u8], features: &Features) -> Result<Summary, InspectError> {
     let mut inspector = Inspector::default();
     let mut validator = Validator::new_with_features(wasm_features(features));
@@ -91,18 +97,52 @@ pub(crate) fn inspect(wasm: &[u8], features: &Features) -> Result<Summary, Inspe
     Ok(inspector.summary)
 }
 
-/// Checks the functions' bodies too, for the times when the compiler has not.
-pub(crate) fn validate(wasm: &[u8], features: &Features) -> Result<(), InspectError> {
+/// Checks everything, the functions' bodies too, with so many threads.
+pub(crate) fn validate(
+    wasm: &[u8],
+    features: &Features,
+    threads: NonZero<usize>,
+) -> Result<(), InspectError> {
     let mut validator = Validator::new_with_features(wasm_features(features));
-    let mut allocations = FuncValidatorAllocations::default();
+    let mut bodies = Vec::new();
     for payload in Parser::new(0).parse_all(wasm) {
         if let ValidPayload::Func(function, body) = validator.payload(&payload?)? {
-            let mut function = function.into_validator(allocations);
-            function.validate(&body)?;
-            allocations = function.into_allocations();
+            bodies.push((function, body));
         }
     }
-    Ok(())
+    let bodies = Mutex::new(bodies.into_iter());
+    let work = || {
+        let mut allocations = FuncValidatorAllocations::default();
+        loop {
+            let some: Vec<_> = {
+                let mut bodies = bodies.lock().unwrap_or_else(PoisonError::into_inner);
+                bodies.by_ref().take(BATCH).collect()
+            };
+            if some.is_empty() {
+                return Ok(());
+            }
+            for (function, body) in some {
+                let mut function = function.into_validator(allocations);
+                function.validate(&body)?;
+                allocations = function.into_allocations();
+            }
+        }
+    };
+    let results: Vec<Result<(), BinaryReaderError>> = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads.get()).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        // A panic goes on in this thread.
+        let join = |thread: ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        others.into_iter().map(join).chain([own]).collect()
+    });
+    // Whichever thread was faster, it is the same error every time.
+    let errors = results.into_iter().filter_map(Result::err);
+    match errors.min_by_key(BinaryReaderError::offset) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 #[derive(Default)]

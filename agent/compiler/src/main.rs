@@ -4,26 +4,35 @@
 //! or crash costs that process and nothing else. What happens goes to stderr, as one JSON object a
 //! line; see `report.rs`.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod compile;
 mod input;
 mod inspect;
+mod jail;
 mod limits;
+#[allow(unsafe_code, reason = "an allocator cannot be without")]
+mod memory;
 mod report;
 
 use std::fs::File;
 use std::io::Write;
+use std::num::NonZero;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use warmstep_image::split::{Split, SplitError, split};
 
 use crate::compile::{CompileError, Tier};
 use crate::report::{Report, one_line};
 
 /// The file with the native code.
 const MODULE: &str = "module";
+
+/// The file with what was taken out of the Wasm, if there is anything.
+const IMAGE: &str = "image";
 
 #[derive(Parser)]
 #[command(name = "warmstep-compile", about, version)]
@@ -37,7 +46,7 @@ struct Arguments {
     /// The longest module that is read, in bytes.
     #[arg(long, default_value_t = 256 * 1024 * 1024)]
     module_bytes: u64,
-    /// The most memory this process may map, in bytes.
+    /// The most memory this process may have for itself, in bytes.
     #[arg(long)]
     memory: Option<u64>,
     /// The most processor time this process may take, in seconds.
@@ -45,7 +54,7 @@ struct Arguments {
     cpu: Option<u64>,
     /// How many threads compile.
     #[arg(long)]
-    threads: Option<std::num::NonZero<usize>>,
+    threads: Option<NonZero<usize>>,
     /// Print what decides about the code this program makes, as JSON, and exit.
     #[arg(long)]
     identify: bool,
@@ -57,9 +66,13 @@ enum Failure {
     #[error("cannot limit the compiler: {0}")]
     Limit(std::io::Error),
     #[error(transparent)]
+    Jail(#[from] jail::JailError),
+    #[error(transparent)]
     Input(#[from] input::InputError),
     #[error(transparent)]
     Inspect(#[from] inspect::InspectError),
+    #[error(transparent)]
+    Split(#[from] SplitError),
     #[error(transparent)]
     Compile(#[from] CompileError),
     #[error("cannot write the compiled module to {path}: {error}")]
@@ -89,19 +102,49 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments, out: &Path) -> Result<(), Failure> {
-    limits::apply(arguments.memory, arguments.cpu).map_err(Failure::Limit)?;
+    // Before the jail, which hides what tells: the control group's share of the processors.
+    let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok());
+    let threads = threads.unwrap_or(NonZero::<usize>::MIN);
+    limits::set(arguments.memory, arguments.cpu).map_err(Failure::Limit)?;
+    if let Some(missing) = jail::confine(out)? {
+        Report::Jail { missing }.print();
+    }
+    if let Some(seconds) = arguments.cpu {
+        limits::watch(seconds).map_err(Failure::Limit)?;
+    }
     let wasm = input::read(std::io::stdin().lock(), arguments.module_bytes)?;
     let summary = inspect::inspect(&wasm, &compile::features(Tier::Optimized))?;
     Report::module(&summary).print();
     summary.check()?;
-    let code = compile::compile(&wasm, arguments.tier, arguments.threads)?;
-    write(out, MODULE, &code)
+    validate(&wasm, arguments.tier, threads)?;
+    let Split { wasm, image } = split(&wasm)?;
+    let code = compile::compile(&wasm, arguments.tier, threads)?;
+    write(out, MODULE, |mut file| file.write_all(&code))?;
+    if let Some(image) = image {
+        write(out, IMAGE, |file| image.write(file.as_fd()))?;
+    }
+    Ok(())
+}
+
+/// What only the optimizing compiler knows is not valid for the other.
+fn validate(wasm: &[u8], tier: Tier, threads: NonZero<usize>) -> Result<(), Failure> {
+    let result = inspect::validate(wasm, &compile::features(tier), threads);
+    match (result, tier) {
+        (Err(error), Tier::Baseline) => {
+            inspect::validate(wasm, &compile::features(Tier::Optimized), threads)?;
+            Err(CompileError::gave_up(tier, error.to_string()).into())
+        }
+        (result, _) => Ok(result?),
+    }
 }
 
 /// Writes one of the files that are made. Whether they reach the disk is the agent's affair.
-fn write(out: &Path, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+fn write(
+    out: &Path,
+    name: &str,
+    contents: impl FnOnce(File) -> std::io::Result<()>,
+) -> Result<(), Failure> {
     let path = out.join(name);
-    File::create_new(&path)
-        .and_then(|mut file| file.write_all(bytes))
-        .map_err(|error| Failure::Write { path, error })
+    let written = File::create_new(&path).and_then(contents);
+    written.map_err(|error| Failure::Write { path, error })
 }

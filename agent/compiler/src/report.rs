@@ -21,6 +21,11 @@ pub(crate) enum Report<'a> {
         /// Whether its functions have names.
         has_names: bool,
     },
+    /// The kernel, or the container's profile, refuses layers of this process's jail.
+    Jail {
+        /// Which, and why.
+        missing: String,
+    },
     /// So many of the compiler's own steps are done.
     Progress {
         /// Steps done.

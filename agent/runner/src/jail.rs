@@ -10,18 +10,20 @@ use crate::preview1::Grant;
 
 /// Enters the jail. Whatever is opened later is beneath a grant.
 ///
-/// `keep` is what is still to be used beside the grants and the process's end. A layer that the
-/// kernel or the container's profile refuses is said on stderr, in one line.
-pub(crate) fn confine(keep: &[BorrowedFd<'_>], grants: &[Grant]) -> Result<(), JailError> {
-    let mut keep = keep.to_vec();
+/// `lent` is what is still to be used beside the grants and the process's end; wasmer opens it once
+/// more. A layer that the kernel or the container's profile refuses is said on stderr, in one line.
+pub(crate) fn confine(lent: &[BorrowedFd<'_>], grants: &[Grant]) -> Result<(), JailError> {
+    let mut keep = lent.to_vec();
     keep.extend(ending::descriptors());
     let granted = |read_only| -> Vec<BorrowedFd<'_>> {
         let those = grants.iter().filter(|grant| grant.read_only == read_only);
         those.map(|grant| grant.directory.as_fd()).collect()
     };
+    let mut read_only = granted(true);
+    read_only.extend(lent);
     let confinement = Confinement {
         keep: &keep,
-        read_only: &granted(true),
+        read_only: &read_only,
         read_write: &granted(false),
         network: Network::None,
         profile: Profile::Preview1,

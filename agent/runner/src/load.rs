@@ -1,37 +1,34 @@
 //! From the lent descriptors to a module that can be instantiated.
 
-use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use memmap2::Mmap;
+use warmstep_image::load::{Backed, LoadError};
+use warmstep_image::{Image, ImageError};
 use wasmer::{Engine, Module};
 
-/// The compiled module could not be loaded.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoadError {
-    /// It could not be mapped.
-    #[error("cannot map the compiled module: {0}")]
-    Map(#[from] std::io::Error),
-    /// It is not what wasmer makes of a module.
-    #[error("cannot load the compiled module: {0}")]
-    Deserialize(#[from] wasmer::DeserializeError),
+use crate::limits::Limits;
+use crate::trap;
+
+/// Loads a compiled module, from a descriptor that nobody can write to, of a file that the agent
+/// made: its bytes become code.
+pub(crate) fn load(engine: &Engine, artifact: OwnedFd) -> Result<Module, LoadError> {
+    // SAFETY: the agent lends only what it compiled itself and has authenticated, and lends it such
+    // that it does not change. A file that is truncated all the same ends this process with SIGBUS,
+    // and no other.
+    unsafe { warmstep_image::load::load(engine, artifact.as_fd()) }
 }
 
-/// Maps a compiled module and makes it ready to be instantiated.
-///
-/// `artifact` must be a descriptor that nobody can write to, of a file that the agent made: its
-/// bytes become code. `_image`, what was taken out of the Wasm, is not made yet.
-pub(crate) fn load(
-    engine: &Engine,
-    artifact: OwnedFd,
-    _image: Option<OwnedFd>,
-) -> Result<Module, LoadError> {
-    // SAFETY: the agent lends descriptors whose files do not change. One that is truncated all the
-    // same ends this process with SIGBUS, and no other.
-    let mapped = unsafe { Mmap::map(&File::from(artifact))? };
-    // The bytes are taken over as they are; wasmer would copy a slice.
-    let bytes = Bytes::from_owner(mapped);
-    // SAFETY: the agent lends only what it compiled itself and has authenticated.
-    Ok(unsafe { Module::deserialize(engine, bytes)? })
+/// The limits of the one instance of the module, whose first memory has what is in the image.
+pub(crate) fn with_image(
+    limits: Limits,
+    image: Option<OwnedFd>,
+) -> Result<Backed<Limits>, ImageError> {
+    let image = image.map(Image::open).transpose()?.map(Arc::new);
+    if let Some(image) = &image {
+        trap::names_are_in(Arc::clone(image));
+    }
+    // SAFETY: a runner instantiates one module, the one that the agent lent with this image; neither
+    // changes, as with the code.
+    Ok(unsafe { Backed::new(limits, image) })
 }

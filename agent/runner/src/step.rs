@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 
+use warmstep_image::ImageError;
+use warmstep_image::load::LoadError;
 use warmstep_jail::JailError;
 use warmstep_wire::exit;
 use warmstep_wire::plan::Plan;
@@ -12,7 +14,7 @@ use wasmer::{Engine, FunctionEnv, Store};
 use crate::ending;
 use crate::instance::{self, InstanceError};
 use crate::limits::{Budget, Limits, Memories};
-use crate::load::{self, LoadError};
+use crate::load;
 use crate::plan::{self, Lent, PlanError};
 use crate::preview1::{Grant, Wasi};
 use crate::{jail, signals, trap};
@@ -27,6 +29,8 @@ enum StepError {
     #[error(transparent)]
     Load(#[from] LoadError),
     #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
     Instance(#[from] InstanceError),
 }
 
@@ -35,7 +39,7 @@ impl StepError {
     fn code(&self) -> u8 {
         match self {
             Self::Plan(PlanError::Grant { .. }) => exit::REFUSED,
-            Self::Plan(_) | Self::Jail(_) | Self::Load(_) => exit::INTERNAL,
+            Self::Plan(_) | Self::Jail(_) | Self::Load(_) | Self::Image(_) => exit::INTERNAL,
             Self::Instance(InstanceError::Trap(_)) => exit::TRAP,
             Self::Instance(_) => exit::REFUSED,
         }
@@ -71,8 +75,9 @@ fn step(arguments: impl Iterator<Item = OsString>) -> Result<(), StepError> {
 
     let memories = Memories::default();
     let mut engine: Engine = EngineBuilder::headless().engine().into();
-    engine.set_tunables(Limits::new(Budget::new(plan.memory), memories.clone()));
-    let module = load::load(&engine, lent.module, lent.image)?;
+    let limits = Limits::new(Budget::new(plan.memory), memories.clone());
+    engine.set_tunables(load::with_image(limits, lent.image)?);
+    let module = load::load(&engine, lent.module)?;
     instance::check(&module)?;
 
     let mut store = Store::new(engine);

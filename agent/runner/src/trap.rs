@@ -1,12 +1,22 @@
 //! What the user sees of a module that trapped.
 
 use std::fmt::Write;
+use std::sync::{Arc, OnceLock};
 
+use warmstep_image::Image;
 use wasmer::RuntimeError;
 use wasmer::sys::vm::TrapCode;
 
 /// The most frames of a backtrace that are printed.
 const FRAMES: usize = 64;
+
+/// Where the names of the module's functions are: the compiler took them out of the Wasm.
+static NAMES: OnceLock<Arc<Image>> = OnceLock::new();
+
+/// Remembers where the names of the module's functions are.
+pub(crate) fn names_are_in(image: Arc<Image>) {
+    let _ = NAMES.set(image);
+}
 
 /// What went wrong, in one line.
 pub(crate) fn reason(error: &RuntimeError) -> String {
@@ -23,9 +33,12 @@ pub(crate) fn reason(error: &RuntimeError) -> String {
 /// The Wasm backtrace, the innermost call first, one line a frame.
 pub(crate) fn backtrace(error: &RuntimeError) -> String {
     let frames = error.trace();
+    // A backtrace without names is better than none.
+    let names = NAMES.get().and_then(|image| image.names().ok());
     let mut text = String::new();
     for (number, frame) in frames.iter().take(FRAMES).enumerate() {
-        let name = frame.function_name().unwrap_or("<unnamed>");
+        let name = names.as_ref().and_then(|names| names.get(frame.func_index()));
+        let name = name.or(frame.function_name()).unwrap_or("<unnamed>");
         // Writing into a string does not fail.
         let _ = writeln!(
             text,
