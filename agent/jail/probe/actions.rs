@@ -97,6 +97,16 @@ fn audit() -> io::Result<()> {
     Ok(())
 }
 
+/// Prints the environment that the process was started with, as its memory has it now.
+pub(crate) fn environment(mut memory: std::fs::File) -> ExitCode {
+    let mut bytes = Vec::new();
+    if memory.read_to_end(&mut bytes).is_err() {
+        return ExitCode::from(2);
+    }
+    println!("{}", String::from_utf8_lossy(&bytes).replace('\0', "."));
+    ExitCode::SUCCESS
+}
+
 /// Starts threads with names, waits for them, and has them allocate.
 fn threads() -> io::Result<()> {
     let started: Result<Vec<_>, _> = (0..4)

@@ -9,7 +9,7 @@ mod refusal;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::process::ExitCode;
 
 use warmstep_jail::{Confinement, JailError, Layers, Network, Profile, enter};
@@ -34,7 +34,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let mut arguments: Vec<String> = std::env::args().skip(1).rev().collect();
-    let options = match parse(&mut arguments) {
+    let mut options = match parse(&mut arguments) {
         Ok(options) => options,
         Err(error) => return fail(&error.to_string()),
     };
@@ -53,6 +53,14 @@ fn main() -> ExitCode {
         std::thread::spawn(|| std::thread::sleep(std::time::Duration::from_secs(60)));
     }
     let parent = std::os::unix::process::parent_id();
+    // What is open stays open: neither a mode nor the jail is asked again.
+    let environment = match File::open("/proc/self/environ") {
+        Ok(environment) => environment,
+        Err(error) => return fail(&error.to_string()),
+    };
+    if action == "environment" {
+        options.keep.push(environment.as_raw_fd());
+    }
     let layers = match confine(&options) {
         Ok(layers) => layers,
         Err(error) => return fail(&error.to_string()),
@@ -62,6 +70,11 @@ fn main() -> ExitCode {
         println!("{}", missing.unwrap_or_else(|| "all hold".into()));
         return ExitCode::SUCCESS;
     }
+    if action == "environment" {
+        return actions::environment(environment);
+    }
+    // The jail has closed it.
+    std::mem::forget(environment);
     match actions::run(action, arguments, parent) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => match error.raw_os_error() {
