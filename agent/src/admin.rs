@@ -20,6 +20,7 @@ use crate::admission;
 use crate::cache::{Bounds, Tier};
 use crate::digest::Digest;
 use crate::flight::Watcher;
+use crate::peer::Client;
 use crate::recent::{Counts, StepRecord};
 use crate::session::Shared;
 
@@ -145,7 +146,7 @@ fn status(shared: &Shared) -> Result<Status, String> {
         socket: shared.config.socket.display().to_string(),
         modules,
         bytes,
-        waiting: shared.config.limits.waiting - shared.waiting.available_permits(),
+        waiting: shared.waiting.taken(),
         counts: shared.recent.counts(),
         recent: shared.recent.steps(),
     })
@@ -198,7 +199,7 @@ async fn prewarm_one(shared: &Shared, module: String) -> Fared {
         Err(denied) => return failed(denied.to_string()),
     };
     let (watcher, _told) = Watcher::new();
-    match shared.pipeline.prepare(source, None, &watcher).await {
+    match shared.pipeline.prepare(Client::OPERATOR, source, None, &watcher).await {
         Ok((ready, _)) => {
             let done = if ready.hit { "warm" } else { "warmed" };
             Fared { module, digest: Some(ready.wasm), done: Some(done.to_owned()), error: None }

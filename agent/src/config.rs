@@ -94,6 +94,8 @@ pub(crate) struct Limits {
     pub(crate) connections: usize,
     /// How many steps may wait for their module at once; more are told to come back.
     pub(crate) waiting: usize,
+    /// How many of them may be of one pod.
+    pub(crate) waiting_per_pod: usize,
     /// How many modules are pulled at once.
     pub(crate) pulls: usize,
     /// How many modules are compiled at once; each compiler uses every processor.
@@ -127,6 +129,7 @@ impl Default for Limits {
             idle: registry.idle,
             connections: 4096,
             waiting: 1024,
+            waiting_per_pod: 256,
             pulls: 4,
             compiles: 1,
             compile_memory: ByteSize::gib(4),
@@ -268,6 +271,7 @@ impl Config {
         for (name, number) in [
             ("limits.connections", limits.connections),
             ("limits.waiting", limits.waiting),
+            ("limits.waiting_per_pod", limits.waiting_per_pod),
             ("limits.pulls", limits.pulls),
             ("limits.compiles", limits.compiles),
             ("limits.cache_modules", limits.cache_modules),

@@ -16,9 +16,11 @@ use crate::compile::{CompileError, Compiler};
 use crate::config::{Config, Tiers};
 use crate::digest::Digest;
 use crate::failures::Failures;
+use crate::fair::Fair;
 use crate::fetch::{self, FetchError, Wanted};
 use crate::flight::{Flights, Lost, Watcher};
 use crate::lend::{LendError, Lendable, Lender};
+use crate::peer::Client;
 use crate::uses::{Use, Uses};
 
 /// How often a module may vanish between being found and being lent, before that is an error: it
@@ -127,8 +129,8 @@ pub(crate) struct Pipeline {
     fetching: Flights<String, Shared<u64>>,
     compiling: Flights<Digest, Shared<u64>>,
     holding: Flights<Key, Result<Lendable, Arc<LendError>>>,
-    pulls: Semaphore,
-    compiles: Semaphore,
+    pulls: Fair,
+    compiles: Fair,
     upgrades: Semaphore,
 }
 
@@ -152,8 +154,8 @@ impl Pipeline {
             fetching: Flights::new(),
             compiling: Flights::new(),
             holding: Flights::new(),
-            pulls: Semaphore::new(config.limits.pulls),
-            compiles: Semaphore::new(config.limits.compiles),
+            pulls: Fair::new(config.limits.pulls),
+            compiles: Fair::new(config.limits.compiles),
             upgrades: Semaphore::new(1),
             config,
         })
@@ -172,6 +174,7 @@ impl Pipeline {
     /// Makes a module ready: the page that sequences everything.
     pub(crate) async fn prepare(
         self: &Arc<Self>,
+        client: Client,
         source: Source,
         file: Option<OwnedFd>,
         watcher: &Watcher,
@@ -188,8 +191,8 @@ impl Pipeline {
             return Err(StepError::Refused(format!("{reason} (tried a short while ago)")));
         }
         let wasm = wanted.wasm;
-        times.pull = self.fetch(wanted, watcher).await?;
-        times.compile = self.compile(wasm, watcher).await?;
+        times.pull = self.fetch(client, wanted, watcher).await?;
+        times.compile = self.compile(client, wasm, watcher).await?;
         let ready = self.find(&wasm, false).await?;
         let gone = || StepError::Internal("the module was removed while it was made".to_owned());
         Ok((ready.ok_or_else(gone)?, times))
@@ -290,12 +293,17 @@ impl Pipeline {
     }
 
     /// Gets the Wasm, once however many steps want it, and says how long that took.
-    async fn fetch(self: &Arc<Self>, wanted: Wanted, watcher: &Watcher) -> Result<u64, StepError> {
+    async fn fetch(
+        self: &Arc<Self>,
+        client: Client,
+        wanted: Wanted,
+        watcher: &Watcher,
+    ) -> Result<u64, StepError> {
         let this = Arc::clone(self);
         // By its origin too: nobody waits for somebody else's registry.
         self.fetching
             .join(wanted.flight(), watcher, |watcher| async move {
-                let _slot = this.pulls.acquire().await.map_err(|_| Lost)?;
+                let _slot = this.pulls.acquire(client).await;
                 let began = Instant::now();
                 let most = this.config.limits.module_bytes.as_u64();
                 fetch::fetch(&this.registries, &this.cache, wanted, most, &watcher).await?;
@@ -305,11 +313,16 @@ impl Pipeline {
     }
 
     /// Compiles a module, once however many steps want it, and says how long that took.
-    async fn compile(self: &Arc<Self>, wasm: Digest, watcher: &Watcher) -> Result<u64, StepError> {
+    async fn compile(
+        self: &Arc<Self>,
+        client: Client,
+        wasm: Digest,
+        watcher: &Watcher,
+    ) -> Result<u64, StepError> {
         let this = Arc::clone(self);
         self.compiling
             .join(wasm, watcher, |watcher| async move {
-                let slot = this.compiles.acquire().await.map_err(|_| Lost)?;
+                let slot = this.compiles.acquire(client).await;
                 let tier = this.compile_for_a_step(wasm, &watcher).await?;
                 drop(slot);
                 if tier.0 == Tier::Baseline {

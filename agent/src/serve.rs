@@ -18,6 +18,7 @@ use crate::lend::Lender;
 use crate::listener::Listener;
 use crate::pipeline::Pipeline;
 use crate::recent::Recent;
+use crate::room::Room;
 use crate::session::Shared;
 use crate::{steps, telemetry};
 
@@ -85,7 +86,7 @@ async fn prepare(config: Arc<Config>) -> Result<Arc<Shared>> {
         Pipeline::new(Arc::clone(&config), Arc::new(cache), registries, Arc::new(compiler), lender);
     pipeline.resume_upgrades()?;
     Ok(Arc::new(Shared {
-        waiting: Arc::new(Semaphore::new(config.limits.waiting)),
+        waiting: Room::new(config.limits.waiting, config.limits.waiting_per_pod),
         recent: Recent::default(),
         pipeline,
         config,
@@ -126,12 +127,10 @@ async fn accept_admin(listener: &Listener, shared: &Arc<Shared>) {
 
 /// Waits for the steps that wait for their modules. Those that run do not need the agent.
 async fn drain(shared: &Shared) {
-    let all = u32::try_from(shared.config.limits.waiting).unwrap_or(u32::MAX);
-    let waiting = shared.config.limits.waiting - shared.waiting.available_permits();
-    tracing::info!(waiting, "draining");
-    let drained = tokio::time::timeout(shared.config.drain, shared.waiting.acquire_many(all)).await;
+    tracing::info!(waiting = shared.waiting.taken(), "draining");
+    let drained = tokio::time::timeout(shared.config.drain, shared.waiting.emptied()).await;
     if drained.is_err() {
-        let waiting = shared.config.limits.waiting - shared.waiting.available_permits();
+        let waiting = shared.waiting.taken();
         tracing::warn!(waiting, "the drain is over: what still waits asks the next agent");
     }
 }

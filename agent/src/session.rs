@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use minicbor::{Decode, Encode};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use warmstep_wire::frame::{self, FrameError, Kind, Parser};
 use warmstep_wire::message::{Outcome, Reply, Step};
 use warmstep_wire::plan::Plan;
@@ -17,8 +17,10 @@ use crate::admission::{self, Source};
 use crate::config::Config;
 use crate::flight::{Progress, Watcher};
 use crate::lend;
+use crate::peer::Client;
 use crate::pipeline::{Pipeline, Ready, StepError, Times};
 use crate::recent::{Recent, StepRecord};
+use crate::room::Room;
 
 /// How long a shim may take to send its step, and to read a frame of ours.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
@@ -38,7 +40,7 @@ pub(crate) struct Shared {
     /// The last steps.
     pub(crate) recent: Recent,
     /// Room for steps that wait for their module. Empty again when a drain is over.
-    pub(crate) waiting: Arc<Semaphore>,
+    pub(crate) waiting: Room,
 }
 
 /// Serves one step, from its frame to its outcome.
@@ -51,14 +53,16 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: UnixStream) {
             return;
         }
     };
-    let Ok(room) = Arc::clone(&shared.waiting).try_acquire_owned() else {
+    let client = Client::of(&stream);
+    let Some(room) = shared.waiting.enter(client) else {
         shared.recent.busy();
         let retry_after = u64::try_from(RETRY_AFTER.as_millis()).unwrap_or_default();
         let _ = send(&stream, &Reply::Busy { retry_after }, &[]).await;
         return;
     };
     let mut record = StepRecord { module: step.module.clone(), ..StepRecord::default() };
-    let lent = lend(&shared, &stream, step, descriptors, &mut record, room).await;
+    let lent = lend(&shared, &stream, client, step, descriptors, &mut record).await;
+    drop(room);
     record.lend_us = microseconds(began);
     match lent {
         Ok(Some(_in_use)) => {
@@ -78,10 +82,10 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: UnixStream) {
 async fn lend(
     shared: &Arc<Shared>,
     stream: &UnixStream,
+    client: Client,
     step: Step,
     descriptors: Vec<OwnedFd>,
     record: &mut StepRecord,
-    room: OwnedSemaphorePermit,
 ) -> Result<Option<Ready>, FrameError> {
     let config = &shared.config;
     let admitted = match admission::admit(step, descriptors.len(), &config.policy, &config.limits) {
@@ -92,7 +96,7 @@ async fn lend(
     };
     let file = descriptors.into_iter().next();
     let mut plan = admitted.plan;
-    let prepared = wait(shared, stream, admitted.source, file).await?;
+    let prepared = wait(shared, stream, client, admitted.source, file).await?;
     let (ready, times) = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -103,7 +107,6 @@ async fn lend(
     note(record, &ready, times);
     plan.digest = ready.wasm.to_string();
     hand_over(shared, stream, &plan, &ready).await?;
-    drop(room);
     Ok(Some(ready))
 }
 
@@ -111,11 +114,12 @@ async fn lend(
 async fn wait(
     shared: &Arc<Shared>,
     stream: &UnixStream,
+    client: Client,
     source: Source,
     file: Option<OwnedFd>,
 ) -> Result<Result<(Ready, Times), StepError>, FrameError> {
     let (watcher, mut told) = Watcher::new();
-    let work = shared.pipeline.prepare(source, file, &watcher);
+    let work = shared.pipeline.prepare(client, source, file, &watcher);
     tokio::pin!(work);
     loop {
         tokio::select! {
