@@ -186,7 +186,7 @@ fn silence_is_no_answer() {
     });
     let ended = finish(&mut run(&agent.socket(), &["oci://r/m"]));
     ended.failed(125, &["no answer within 10s"]);
-    assert!(ended.after >= Duration::from_secs(10) && ended.after < Duration::from_secs(15));
+    assert!(ended.after >= Duration::from_secs(10) && ended.after < Duration::from_secs(25));
     agent.join();
 }
 
@@ -254,7 +254,9 @@ fn things_at_the_socket_that_are_none() {
 /// The shim where another user can start it: the build directory may be closed to them.
 fn as_user(uid: u32, agent: &Agent) -> Command {
     let copy = agent.folder().join("warmstep");
-    std::fs::copy(env!("CARGO_BIN_EXE_warmstep"), &copy).expect("a copy");
+    // Not by this process: another test's child could hold the copy open for writing for a moment.
+    let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_warmstep")).arg(&copy).status();
+    assert!(copied.expect("cp").success());
     let mode = |bits| std::fs::Permissions::from_mode(bits);
     std::fs::set_permissions(agent.folder(), mode(0o755)).expect("an open folder");
     let mut command = Command::new(copy);

@@ -30,9 +30,9 @@ fn an_agent_that_never_comes() {
     assert_eq!(ended.code, Some(125), "{ended:?}");
     assert_eq!(lines.len(), 2, "{ended:?}");
     assert_eq!(lines[0], format!("warmstep: waiting for the agent at {socket} (300ms)…"));
-    let last =
-        format!("warmstep: no agent at {socket} after 300ms: there is no socket; check that");
-    assert!(lines[1].starts_with(&last[..last.len() - 35]), "{ended:?}");
+    // The last sleep may take a little longer.
+    assert!(lines[1].starts_with(&format!("warmstep: no agent at {socket} after 3")), "{ended:?}");
+    assert!(lines[1].contains("ms: there is no socket; check that"), "{ended:?}");
     assert!(lines[1].contains("WARMSTEP_SOCKET"), "{ended:?}");
     assert!(ended.after >= Duration::from_millis(300), "{ended:?}");
     assert!(ended.after < Duration::from_secs(5), "{ended:?}");

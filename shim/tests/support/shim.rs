@@ -19,6 +19,7 @@ pub(crate) struct Ended {
     pub(crate) signal: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
+    /// Since its start, or since it was waited for.
     pub(crate) after: Duration,
 }
 
@@ -51,7 +52,9 @@ pub(crate) fn start(command: &mut Command) -> Child {
 
 /// Runs a command to its end.
 pub(crate) fn finish(command: &mut Command) -> Ended {
-    wait(start(command))
+    let begun = Instant::now();
+    let ended = wait(start(command));
+    Ended { after: begun.elapsed(), ..ended }
 }
 
 /// Waits for the end of a child, which is killed when it does not come.
