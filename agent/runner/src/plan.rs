@@ -1,8 +1,6 @@
 //! What the agent lends: descriptors by number, the plan in one of them, and the grants it names.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
@@ -11,6 +9,9 @@ use warmstep_wire::message::DirectoryGrant;
 use warmstep_wire::plan::{MAX_PLAN, Plan};
 
 use crate::preview1::Grant;
+
+/// Room for most plans, in bytes.
+const USUAL_PLAN: usize = 16 * 1024;
 
 /// The step cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +23,7 @@ pub(crate) enum PlanError {
     Usage,
     /// The plan could not be read.
     #[error("cannot read the plan of the step: {0}")]
-    Read(#[from] std::io::Error),
+    Read(#[from] Errno),
     /// The plan is not one.
     #[error("cannot understand the plan of the step: {0}")]
     Decode(#[from] minicbor::decode::Error),
@@ -82,12 +83,22 @@ fn take(number: &OsString, taken: &mut Vec<i32>) -> Result<OwnedFd, PlanError> {
 
 /// Reads the plan.
 pub(crate) fn read(plan: OwnedFd) -> Result<Plan, PlanError> {
-    let mut bytes = Vec::new();
-    // The position is shared with whoever else has the descriptor: the plan begins at 0.
-    rustix::fs::seek(&plan, rustix::fs::SeekFrom::Start(0)).map_err(std::io::Error::from)?;
-    File::from(plan).take(MAX_PLAN as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_PLAN {
-        return Err(PlanError::Read(std::io::Error::from(Errno::FBIG)));
+    let mut bytes = Vec::with_capacity(USUAL_PLAN);
+    // The position is shared with whoever else has the descriptor: it is not relied upon.
+    loop {
+        let offset = bytes.len() as u64;
+        match rustix::io::pread(&plan, rustix::buffer::spare_capacity(&mut bytes), offset) {
+            Err(Errno::INTR) => {}
+            read => {
+                if read? == 0 {
+                    break;
+                }
+            }
+        }
+        if bytes.len() > MAX_PLAN {
+            return Err(PlanError::Read(Errno::FBIG));
+        }
+        bytes.reserve(USUAL_PLAN);
     }
     Ok(Plan::decode(&bytes)?)
 }

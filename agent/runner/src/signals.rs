@@ -18,18 +18,20 @@ static OUTCOMES: [(libc::c_int, AtomicPtr<Outcome>); 4] = [
     (libc::SIGALRM, AtomicPtr::new(std::ptr::null_mut())),
 ];
 
-/// Ends the step at once on SIGTERM (143), SIGINT (130) and SIGHUP (129).
-pub(crate) fn handle_stops() {
+/// Ends the step at once on SIGTERM (143), SIGINT (130) and SIGHUP (129). A reader that is gone is
+/// an error number for the module, and no signal.
+pub(crate) fn prepare() {
     let stops = [
         (libc::SIGTERM, 143, "SIGTERM"),
         (libc::SIGINT, 130, "SIGINT"),
         (libc::SIGHUP, 129, "SIGHUP"),
     ];
     for (signal, code, name) in stops {
-        if !is_ignored(signal) {
-            install(signal, code, format!("the step was stopped by {name}"));
-        }
+        install(signal, code, format!("the step was stopped by {name}"));
     }
+    // SAFETY: ignoring a signal runs nothing.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
+    unblock();
 }
 
 /// Ends the step when `timeout` milliseconds have passed.
@@ -54,32 +56,37 @@ fn time(milliseconds: u64) -> String {
     }
 }
 
-/// Whether whoever started the process wants the signal ignored, as `nohup` does.
-fn is_ignored(signal: libc::c_int) -> bool {
-    // SAFETY: a null new action only asks; the old one is plain data that the call fills in.
+/// Lets the handled signals come: whoever started the process may have blocked them, which outlives
+/// `exec`.
+fn unblock() {
+    // SAFETY: the set is initialised before it is used, and the call reads it only while it lasts.
     unsafe {
-        let mut old: libc::sigaction = std::mem::zeroed();
-        libc::sigaction(signal, std::ptr::null(), &raw mut old) == 0
-            && old.sa_sigaction == libc::SIG_IGN
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for (signal, _) in &OUTCOMES {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
     }
 }
 
+/// Handles a signal, unless whoever started the process wants it ignored, as `nohup` does.
 fn install(signal: libc::c_int, code: u8, reason: String) {
     let Some((_, place)) = OUTCOMES.iter().find(|(number, _)| *number == signal) else { return };
     // It is never freed: the process ends with it.
     place.store(Box::leak(Box::new(ending::outcome(code, Some(reason)))), Ordering::Release);
-    // Whoever started the process may have blocked the signal, which outlives `exec`.
-    // SAFETY: the action is fully initialised, and its handler is safe to run at any time. It runs
-    // on the alternate stack, because the module's own may be exhausted.
+    // SAFETY: the actions are plain data and fully initialised, and the handler is safe to run at any
+    // time. It runs on the alternate stack, because the module's own may be exhausted.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
+        let mut before: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_signal as *const () as usize;
         action.sa_flags = libc::SA_ONSTACK | libc::SA_RESTART;
         libc::sigfillset(&raw mut action.sa_mask);
-        libc::sigaction(signal, &raw const action, std::ptr::null_mut());
-        let mut blocked: libc::sigset_t = std::mem::zeroed();
-        libc::sigaddset(&raw mut blocked, signal);
-        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const blocked, std::ptr::null_mut());
+        libc::sigaction(signal, &raw const action, &raw mut before);
+        if before.sa_sigaction == libc::SIG_IGN && signal != libc::SIGALRM {
+            libc::sigaction(signal, &raw const before, std::ptr::null_mut());
+        }
     }
 }
 

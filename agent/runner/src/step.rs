@@ -1,5 +1,6 @@
 //! One page that sequences a step in its own process, from the arguments to the exit code.
 
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 
@@ -50,7 +51,7 @@ impl StepError {
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ! {
     ending::started();
     match step(arguments) {
-        Ok(()) => ending::finish(0, None),
+        Ok(never) => match never {},
         Err(error) => {
             if let StepError::Instance(InstanceError::Trap(error)) = &error {
                 // Before the last line, which is the one that is kept.
@@ -61,10 +62,12 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ! {
     }
 }
 
-fn step(arguments: impl Iterator<Item = OsString>) -> Result<(), StepError> {
+/// Does not come back from a module that ends well: nothing is taken down, as the kernel does that
+/// faster.
+fn step(arguments: impl Iterator<Item = OsString>) -> Result<Infallible, StepError> {
     let lent = Lent::from_arguments(arguments)?;
     ending::prepare(lent.connection);
-    signals::handle_stops();
+    signals::prepare();
     let plan = plan::read(lent.plan)?;
     let grants = plan::open_grants(&plan.directories)?;
     // Everything is open, and nothing of the module has been touched.
@@ -88,7 +91,8 @@ fn step(arguments: impl Iterator<Item = OsString>) -> Result<(), StepError> {
     if plan.timeout > 0 {
         signals::end_after(plan.timeout);
     }
-    Ok(instance::run(&mut store, &module, &imports)?)
+    instance::run(&mut store, &module, &imports)?;
+    ending::finish(0, None)
 }
 
 fn wasi(plan: &Plan, grants: Vec<Grant>, memories: Memories, exported: Option<usize>) -> Wasi {

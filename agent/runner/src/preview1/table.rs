@@ -74,7 +74,9 @@ impl Descriptor {
             }
             _ => {}
         }
-        let append = fcntl_getfl(handle).is_ok_and(|flags| flags.contains(OFlags::APPEND));
+        // Only a file has an end to be appended at.
+        let append = kind == FileType::RegularFile
+            && fcntl_getfl(handle).is_ok_and(|flags| flags.contains(OFlags::APPEND));
         Self {
             handle: Handle::Stdio(handle),
             kind,
