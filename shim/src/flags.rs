@@ -138,7 +138,7 @@ mod tests {
     fn directories() {
         assert_eq!(directory("/data".into()), granted("/data", "/data", false));
         assert_eq!(directory("data".into()), granted("data", "data", false));
-        assert_eq!(directory(".:/work".into()), granted(".", "/work", false));
+        assert_eq!(directory(".:/job".into()), granted(".", "/job", false));
         assert_eq!(directory("/data:ro".into()), granted("/data", "/data", true));
         assert_eq!(directory("/data:rw".into()), granted("/data", "/data", false));
         assert_eq!(directory("/a:/b:ro".into()), granted("/a", "/b", true));

@@ -140,7 +140,7 @@ fn the_agent_is_told_what_the_command_line_says() {
     let odd = OsStr::from_bytes(b"\xff \n$(x)");
     let mut command = run(
         &agent.socket(),
-        &["--dir", ".:/work:ro", "--dir", &folder, "--env", "A=1", "--env", "B", "--quiet"],
+        &["--dir", ".:/job:ro", "--dir", &folder, "--env", "A=1", "--env", "B", "--quiet"],
     );
     command.args(["--net", "h:80", "--memory", "64Mi", "--timeout", "1m", "oci://r/m:1", "--"]);
     command.args([OsStr::new("--dir"), OsStr::new(""), odd]).env("B", odd).env("C", "no");
@@ -163,7 +163,7 @@ fn the_agent_is_told_what_the_command_line_says() {
         module: "oci://r/m:1".into(),
         arguments: vec![bytes("--dir"), bytes(""), odd.as_bytes().to_vec().into()],
         environment: vec![variable("A", OsStr::new("1")), variable("B", odd)],
-        directories: vec![directory("/work", true), directory(&folder, false)],
+        directories: vec![directory("/job", true), directory(&folder, false)],
         network: vec!["h:80".into()],
         memory: Some(64 << 20),
         timeout: Some(60_000),
