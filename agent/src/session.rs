@@ -28,6 +28,10 @@ const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 /// How often a waiting shim is told how far its module is.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How often a shim is told something although nothing has changed: one that hears nothing for long
+/// takes its agent for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
 /// When a step comes back that there was no room for.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
@@ -145,7 +149,7 @@ async fn wait(
 
 async fn next_progress(told: &mut watch::Receiver<Option<Progress>>) -> Progress {
     loop {
-        if told.changed().await.is_err() {
+        if let Ok(Err(_)) = tokio::time::timeout(KEEP_ALIVE, told.changed()).await {
             // The work holds the sender: it is about to end.
             std::future::pending::<()>().await;
         }
