@@ -19,6 +19,9 @@ use crate::Image;
 /// How ELF files begin.
 const ELF: [u8; 4] = *b"\x7fELF";
 
+/// Up to this many bytes, a file is copied rather than mapped.
+const SMALL: i64 = 64 * 1024;
+
 /// A compiled module cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -45,7 +48,7 @@ pub enum LoadError {
 /// - The bytes become code: the file is one that this node's own compiler wrote.
 /// - Nobody changes it for as long as the module lives.
 pub unsafe fn load(engine: &Engine, module: BorrowedFd<'_>) -> Result<Module, LoadError> {
-    if is_elf(module)? {
+    if is_large_elf(module)? {
         let path = format!("/proc/self/fd/{}", module.as_raw_fd());
         // SAFETY: the caller vouches for the file, and this path leads to no other.
         let loaded = unsafe { Module::deserialize_from_file(engine, path) };
@@ -61,10 +64,13 @@ pub unsafe fn load(engine: &Engine, module: BorrowedFd<'_>) -> Result<Module, Lo
     Ok(unsafe { Module::deserialize(engine, bytes)? })
 }
 
-fn is_elf(module: BorrowedFd<'_>) -> Result<bool, LoadError> {
+/// Whether it is an ELF file, and mapping it is worth it: wasmer then opens a path of `/proc` three
+/// times and finds the sections by some hundred reads, which takes as long as copying [`SMALL`] bytes.
+fn is_large_elf(module: BorrowedFd<'_>) -> Result<bool, LoadError> {
+    let size = rustix::fs::fstat(module).map_err(std::io::Error::from)?.st_size;
     let mut magic = [0; ELF.len()];
     let read = rustix::io::pread(module, &mut magic, 0).map_err(std::io::Error::from)?;
-    Ok(read == ELF.len() && magic == ELF)
+    Ok(size > SMALL && read == ELF.len() && magic == ELF)
 }
 
 /// Other tunables, and an image for the first memory that they create.

@@ -68,8 +68,8 @@ impl Budget {
 fn size(count: u64) -> String {
     const MEBI: u64 = 1024 * 1024;
     match count {
-        _ if count >= MEBI && count % MEBI == 0 => format!("{} MiB", count / MEBI),
-        _ if count % 1024 == 0 => format!("{} KiB", count / 1024),
+        _ if count >= MEBI && count.is_multiple_of(MEBI) => format!("{} MiB", count / MEBI),
+        _ if count.is_multiple_of(1024) => format!("{} KiB", count / 1024),
         _ => format!("{count} bytes"),
     }
 }

@@ -49,7 +49,7 @@ pub(crate) fn end_after(timeout: u64) {
 }
 
 fn time(milliseconds: u64) -> String {
-    if milliseconds % 1000 == 0 {
+    if milliseconds.is_multiple_of(1000) {
         format!("{} s", milliseconds / 1000)
     } else {
         format!("{milliseconds} ms")

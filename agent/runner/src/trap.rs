@@ -21,11 +21,18 @@ pub(crate) fn names_are_in(image: Arc<Image>) {
 /// What went wrong, in one line.
 pub(crate) fn reason(error: &RuntimeError) -> String {
     let what = match error.clone().to_trap() {
-        Some(TrapCode::StackOverflow) => "its calls are nested too deeply (stack overflow)".into(),
-        Some(TrapCode::UnreachableCodeReached) => "it executed an unreachable instruction".into(),
-        Some(TrapCode::HeapAccessOutOfBounds) => "it accessed memory out of bounds".into(),
-        Some(code) => code.message().to_owned(),
-        None => error.message(),
+        Some(TrapCode::StackOverflow) => "its calls are nested too deeply (stack overflow)",
+        Some(TrapCode::UnreachableCodeReached) => "it executed an unreachable instruction",
+        Some(TrapCode::HeapAccessOutOfBounds) => "it accessed memory out of bounds",
+        Some(TrapCode::TableAccessOutOfBounds) => "it accessed a table out of bounds",
+        Some(TrapCode::IndirectCallToNull) => "it called a function through a null reference",
+        Some(TrapCode::BadSignature) => "it called a function with another signature",
+        Some(TrapCode::IntegerOverflow) => "integer overflow",
+        Some(TrapCode::IntegerDivisionByZero) => "integer division by zero",
+        Some(TrapCode::BadConversionToInteger) => "a number does not fit into an integer",
+        Some(TrapCode::UncaughtException) => "it threw an exception that nothing caught",
+        Some(code) => return format!("the module trapped: {}", code.message()),
+        None => return format!("the module trapped: {}", error.message()),
     };
     format!("the module trapped: {what}")
 }

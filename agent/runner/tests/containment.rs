@@ -396,11 +396,10 @@ fn the_process_holds_no_descriptor_that_is_not_the_modules() {
         .filter_map(|entry| std::fs::read_link(entry.expect("an entry").path()).ok())
         .map(|target| target.to_string_lossy().into_owned())
         .collect();
-    // Three of its own, the grant, the connection, and what a backtrace is made from.
-    assert_eq!(targets.len(), 7, "{targets:?}");
-    for lent in ["/module", "/image"] {
-        let count = targets.iter().filter(|target| target.ends_with(lent)).count();
-        assert_eq!(count, 1, "{targets:?}");
-    }
+    // Three of its own, the grant, the connection, and what a backtrace is made from: the image with
+    // the names, and a large module itself.
+    let lent = |name: &str| targets.iter().filter(|target| target.ends_with(name)).count();
+    assert!(lent("/image") == 1 && lent("/module") <= 1, "{targets:?}");
+    assert_eq!(targets.len() - lent("/image") - lent("/module"), 5, "{targets:?}");
     assert!(targets.iter().any(|target| Path::new(target) == inside), "{targets:?}");
 }

@@ -173,6 +173,7 @@ pub(crate) fn write_filestat(wasi: &mut Wasi, abi: Abi, result: u32, stat: &Stat
     record[..8].copy_from_slice(&stat.st_dev.to_le_bytes());
     record[8..16].copy_from_slice(&stat.st_ino.to_le_bytes());
     record[16] = filetype(FileType::from_raw_mode(stat.st_mode));
+    #[allow(clippy::useless_conversion, reason = "it has 32 bits on other machines")]
     let links = u64::from(stat.st_nlink);
     let rest = match abi {
         Abi::Preview1 => {

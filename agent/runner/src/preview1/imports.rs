@@ -93,16 +93,16 @@ fn function(store: &mut Store, env: &FunctionEnv<Wasi>, abi: Abi, name: &str) ->
             host!(store, env, |wasi, fd: u32, out: u32| fd::fdstat_get(wasi, fd, out))
         }
         "fd_fdstat_set_flags" => {
-            host!(store, env, |wasi, fd: u32, flags: u32| { fd::fdstat_set_flags(wasi, fd, flags) })
+            host!(store, env, |wasi, fd: u32, flags: u32| fd::fdstat_set_flags(wasi, fd, flags))
         }
         "fd_fdstat_set_rights" => host!(store, env, |wasi, fd: u32, base: u64, inherit: u64| {
             fd::fdstat_set_rights(wasi, fd, base, inherit)
         }),
         "fd_filestat_get" => {
-            host!(store, env, |wasi, fd: u32, out: u32| { fd::filestat_get(wasi, abi, fd, out) })
+            host!(store, env, |wasi, fd: u32, out: u32| fd::filestat_get(wasi, abi, fd, out))
         }
         "fd_filestat_set_size" => {
-            host!(store, env, |wasi, fd: u32, size: u64| { fd::filestat_set_size(wasi, fd, size) })
+            host!(store, env, |wasi, fd: u32, size: u64| fd::filestat_set_size(wasi, fd, size))
         }
         "fd_filestat_set_times" => {
             host!(store, env, |wasi, fd: u32, accessed: u64, modified: u64, flags: u32| {

@@ -17,7 +17,7 @@ use super::types::{Abi, Rights};
 const MOST: u32 = 4096;
 
 /// The length of witx `event`, in bytes.
-const EVENT: usize = 32;
+const EVENT: u32 = 32;
 
 /// The longest single wait: what a signed number of seconds holds, and then some rounds more.
 const LONGEST: u64 = i64::MAX as u64;
@@ -61,14 +61,14 @@ pub(crate) fn oneoff(
     }
     let mut memory = wasi.memory()?;
     memory.bytes(result, 4)?;
-    memory.bytes(events, count * EVENT as u32)?;
+    memory.bytes(events, count * EVENT)?;
     let mut polled = Vec::new();
     let waits = read(&memory, &wasi.table, abi, subscriptions, count, &mut polled)?;
     let now = wait(&waits, &mut polled)?;
     let mut happened = 0;
     for wait in &waits {
         if let Some(event) = event(wait, now, &polled) {
-            memory.write(events + happened * EVENT as u32, &event)?;
+            memory.write(events + happened * EVENT, &event)?;
             happened += 1;
         }
     }
@@ -166,7 +166,7 @@ fn timespec(nanoseconds: u64) -> Timespec {
 }
 
 /// The witx `event` of a subscription, if it happened.
-fn event(wait: &Subscription, now: u64, polled: &[PollFd<'_>]) -> Option<[u8; EVENT]> {
+fn event(wait: &Subscription, now: u64, polled: &[PollFd<'_>]) -> Option<[u8; EVENT as usize]> {
     let (error, bytes, flags) = match wait.until {
         Until::Failed(error) => (error, 0, 0),
         Until::Time(at) if at <= now => (Errno::SUCCESS, 0, 0),
@@ -182,7 +182,7 @@ fn event(wait: &Subscription, now: u64, polled: &[PollFd<'_>]) -> Option<[u8; EV
             (error, if wait.kind == FD_READ { available(polled) } else { 0 }, flags)
         }
     };
-    let mut record = [0; EVENT];
+    let mut record = [0; EVENT as usize];
     record[..8].copy_from_slice(&wait.userdata.to_le_bytes());
     record[8..10].copy_from_slice(&error.code().to_le_bytes());
     record[10] = wait.kind;

@@ -175,9 +175,9 @@ fn ready(descriptor: &Descriptor, events: PollFlags) -> Result<()> {
 }
 
 /// Cuts buffers to `most` bytes in all.
-fn shorten(buffers: &mut Vec<libc::iovec>, most: usize) {
+fn shorten(buffers: &mut [libc::iovec], most: usize) {
     let mut left = most;
-    for buffer in buffers.iter_mut() {
+    for buffer in buffers {
         buffer.iov_len = buffer.iov_len.min(left);
         left -= buffer.iov_len;
     }

@@ -30,12 +30,13 @@ pub(crate) fn compile(wasm: &[u8]) -> Artifact {
 
 /// Where a module's artifact is kept: it depends on the Wasm and on the compiler.
 fn directory(wasm: &[u8]) -> PathBuf {
-    use std::hash::{DefaultHasher, Hash, Hasher};
+    use sha2::{Digest, Sha256};
     let compiler = std::fs::metadata(compiler()).expect("the compiler is there");
     let built = compiler.modified().expect("a time").duration_since(SystemTime::UNIX_EPOCH);
-    let mut hasher = DefaultHasher::new();
-    (wasm, built.expect("after 1970").as_nanos()).hash(&mut hasher);
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("artifact-{:016x}", hasher.finish()))
+    let built = built.expect("after 1970").as_nanos();
+    let key = Sha256::new().chain_update(built.to_le_bytes()).chain_update(wasm).finalize();
+    let key: String = key.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("artifact-{key}"))
 }
 
 fn into(wasm: &[u8], directory: &Path) {
