@@ -20,6 +20,7 @@ use crate::admission;
 use crate::cache::{Bounds, Tier};
 use crate::digest::Digest;
 use crate::flight::Watcher;
+use crate::layers::Process;
 use crate::peer::Client;
 use crate::recent::{Counts, StepRecord};
 use crate::session::Shared;
@@ -46,6 +47,8 @@ pub(crate) struct Status {
     pub(crate) bytes: u64,
     /// Steps that wait for their module now.
     pub(crate) waiting: usize,
+    /// Layers of the jails that the kernel or the container's profile refuses, by process.
+    pub(crate) missing_layers: BTreeMap<Process, String>,
     /// Counts since it started.
     pub(crate) counts: Counts,
     /// The last steps, oldest first.
@@ -147,6 +150,7 @@ fn status(shared: &Shared) -> Result<Status, String> {
         modules,
         bytes,
         waiting: shared.waiting.taken(),
+        missing_layers: shared.layers.missing(),
         counts: shared.recent.counts(),
         recent: shared.recent.steps(),
     })

@@ -72,6 +72,7 @@ pub(crate) fn admit(
         network: step.network,
         memory: memory(step.memory, limits)?,
         timeout: timeout(step.timeout, limits)?,
+        whole_jail: policy.whole_jail.then_some(true),
     };
     Ok(Admitted { source, plan })
 }
@@ -231,7 +232,8 @@ mod tests {
 
     #[test]
     fn the_operator_s_policy_holds() {
-        let policy = Policy { allow: vec!["ghcr.io/acme/*".to_owned()], files: false };
+        let policy =
+            Policy { allow: vec!["ghcr.io/acme/*".to_owned()], files: false, ..Policy::default() };
         let admit = |module: &str, descriptors| {
             admit(step(module), descriptors, &policy, &Limits::default())
                 .map(|_| ())

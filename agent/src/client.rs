@@ -64,6 +64,9 @@ pub(crate) async fn status(arguments: &ClientArguments) -> Result<()> {
         "steps: {} lent ({} hits), {} refused, {} told to come back, {} died, {} waiting",
         counts.lent, counts.hits, counts.refused, counts.busy, counts.died, status.waiting
     );
+    for (process, missing) in &status.missing_layers {
+        println!("jail of {}: without {missing}", process.name());
+    }
     if status.recent.is_empty() {
         return Ok(());
     }

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::Pid;
+use rustix::process::{Pid, Signal};
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, ChildStderr, Command};
@@ -13,6 +14,7 @@ use warmstep_wire::message::Phase;
 use crate::cache::Tier;
 use crate::config::Limits;
 use crate::flight::Watcher;
+use crate::layers::{Layers, Process};
 
 /// The most that is read of what one compiler reports, in bytes: a hundred lines of progress, the
 /// module's imports, a reason.
@@ -66,6 +68,12 @@ enum Report {
     Unsupported {
         reason: String,
     },
+    Broken {
+        reason: String,
+    },
+    Jail {
+        missing: String,
+    },
     /// What a newer compiler says besides.
     #[serde(other)]
     Other,
@@ -77,16 +85,18 @@ pub(crate) struct Compiler {
     module_bytes: u64,
     memory: u64,
     time: Duration,
+    layers: Arc<Layers>,
 }
 
 impl Compiler {
     /// A compiler that has not been asked anything yet.
-    pub(crate) fn new(binary: &Path, limits: &Limits) -> Self {
+    pub(crate) fn new(binary: &Path, limits: &Limits, layers: Arc<Layers>) -> Self {
         Self {
             binary: binary.to_owned(),
             module_bytes: limits.module_bytes.as_u64(),
             memory: limits.compile_memory.as_u64(),
             time: limits.compile_time,
+            layers,
         }
     }
 
@@ -140,7 +150,7 @@ impl Compiler {
         let stderr = child.stderr.take();
         let work = async {
             let verdict = match stderr {
-                Some(stderr) => listen(stderr, watcher).await?,
+                Some(stderr) => listen(stderr, watcher, &self.layers).await?,
                 None => None,
             };
             let status = child.wait().await.map_err(io_failed)?;
@@ -170,6 +180,10 @@ impl Compiler {
     fn ended(&self, status: ExitStatus) -> CompileError {
         use std::os::unix::process::ExitStatusExt;
         match status.signal() {
+            Some(signal) if signal == Signal::SYS.as_raw() => CompileError::Failed(
+                "its jail stopped it at a call that compilers do not make: report this module"
+                    .to_owned(),
+            ),
             Some(signal) => CompileError::Module(format!(
                 "compiling it was ended by signal {signal}: it takes more than {} bytes of memory \
                  (limits.compile_memory), too much time, or breaks the compiler",
@@ -198,6 +212,7 @@ fn lower(child: &Child) {
 async fn listen(
     stderr: ChildStderr,
     watcher: &Watcher,
+    layers: &Layers,
 ) -> Result<Option<CompileError>, CompileError> {
     let mut lines = BufReader::new(stderr.take(MAX_REPORT)).lines();
     let mut verdict = None;
@@ -209,6 +224,8 @@ async fn listen(
             Ok(Report::Unsupported { reason }) => {
                 verdict = Some(CompileError::Unsupported(reason));
             }
+            Ok(Report::Broken { reason }) => verdict = Some(CompileError::Failed(reason)),
+            Ok(Report::Jail { missing }) => layers.note(Process::Compiler, &missing),
             Ok(Report::Other) => {}
             Err(_) => tracing::debug!(line = %line.escape_debug(), "the compiler says"),
         }

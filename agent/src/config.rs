@@ -164,11 +164,13 @@ pub(crate) struct Policy {
     pub(crate) allow: Vec<String>,
     /// Whether a module may be a file of the step's pod.
     pub(crate) files: bool,
+    /// Whether a step runs only where its jail has all its layers.
+    pub(crate) whole_jail: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { allow: vec!["*".to_owned()], files: true }
+        Self { allow: vec!["*".to_owned()], files: true, whole_jail: false }
     }
 }
 

@@ -15,6 +15,7 @@ mod failures;
 mod fair;
 mod fetch;
 mod flight;
+mod layers;
 mod lend;
 mod listener;
 mod peer;

@@ -415,9 +415,7 @@ impl Pipeline {
             let (watcher, _) = Watcher::new();
             match this.compile_tier(wasm, Tier::Optimized, true, &watcher).await {
                 Ok(_) => {
-                    let baseline = this.cache.key(&wasm, Tier::Baseline);
-                    this.lender.release(&baseline);
-                    if let Err(error) = this.cache.discard(&baseline) {
+                    if let Err(error) = this.replace_baseline(&wasm) {
                         tracing::warn!(%wasm, %error, "the baseline form stays");
                     }
                 }
@@ -427,6 +425,17 @@ impl Pipeline {
                 }
             }
         });
+    }
+
+    /// The optimized form is there. Unless the module was removed meanwhile, it is all of it.
+    fn replace_baseline(&self, wasm: &Digest) -> Result<(), CacheError> {
+        let baseline = self.cache.key(wasm, Tier::Baseline);
+        if self.cache.contains(&baseline)? {
+            self.lender.release(&baseline);
+            self.cache.discard(&baseline)
+        } else {
+            self.remove(wasm).map(drop)
+        }
     }
 
     /// Takes up again what an earlier agent did not come to: modules without an optimized form.

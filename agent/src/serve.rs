@@ -14,6 +14,7 @@ use crate::arguments::ServeArguments;
 use crate::cache::Cache;
 use crate::compile::Compiler;
 use crate::config::Config;
+use crate::layers::Layers;
 use crate::lend::Lender;
 use crate::listener::Listener;
 use crate::pipeline::Pipeline;
@@ -72,7 +73,8 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
 }
 
 async fn prepare(config: Arc<Config>) -> Result<Arc<Shared>> {
-    let compiler = Compiler::new(&config.compiler, &config.limits);
+    let layers = Arc::new(Layers::default());
+    let compiler = Compiler::new(&config.compiler, &config.limits, Arc::clone(&layers));
     let identity = compiler.identity().await?;
     let cache = Cache::open(&config.cache, identity)?;
     let lender = Lender::new(
@@ -88,6 +90,7 @@ async fn prepare(config: Arc<Config>) -> Result<Arc<Shared>> {
     Ok(Arc::new(Shared {
         waiting: Room::new(config.limits.waiting, config.limits.waiting_per_pod),
         recent: Recent::default(),
+        layers,
         pipeline,
         config,
     }))

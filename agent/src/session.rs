@@ -16,6 +16,7 @@ use warmstep_wire::plan::Plan;
 use crate::admission::{self, Source};
 use crate::config::Config;
 use crate::flight::{Progress, Watcher};
+use crate::layers::{Layers, Process};
 use crate::lend;
 use crate::peer::Client;
 use crate::pipeline::{Pipeline, Ready, StepError, Times};
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub(crate) pipeline: Arc<Pipeline>,
     /// The last steps.
     pub(crate) recent: Recent,
+    /// Layers of the jails that do not hold here.
+    pub(crate) layers: Arc<Layers>,
     /// Room for steps that wait for their module. Empty again when a drain is over.
     pub(crate) waiting: Room,
 }
@@ -71,7 +74,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, stream: UnixStream) {
     match lent {
         Ok(Some(_in_use)) => {
             shared.recent.lent(record.cache == "hit");
-            follow(&stream, &mut record).await;
+            follow(&shared, &stream, &mut record).await;
             record.total_us = microseconds(began);
             shared.recent.ended(record);
         }
@@ -211,7 +214,7 @@ fn note(record: &mut StepRecord, ready: &Ready, times: Times) {
 }
 
 /// Waits for the end of a step that runs, however long that takes.
-async fn follow(stream: &UnixStream, record: &mut StepRecord) {
+async fn follow(shared: &Shared, stream: &UnixStream, record: &mut StepRecord) {
     match read::<Outcome>(stream, Kind::Outcome).await {
         Ok((outcome, _)) => {
             record.code = Some(outcome.code);
@@ -220,6 +223,9 @@ async fn follow(stream: &UnixStream, record: &mut StepRecord) {
             record.cpu_us = outcome.cpu;
             record.peak_memory = outcome.peak_memory;
             record.reason = outcome.reason;
+            if let Some(missing) = &outcome.missing_layers {
+                shared.layers.note(Process::Step, missing);
+            }
         }
         Err(error) => {
             let module = &record.module;

@@ -207,9 +207,18 @@ fn frames_that_make_no_sense() {
     stranger(&["unexpected frame of kind 3"], |mut connection| {
         connection.welcome();
         let (code, reason, load, run, cpu) = (0, None, 0, 0, 0);
-        let (peak_memory, bytes_read, bytes_written) = (0, 0, 0);
-        let outcome =
-            Outcome { code, reason, load, run, cpu, peak_memory, bytes_read, bytes_written };
+        let (peak_memory, bytes_read, bytes_written, missing_layers) = (0, 0, 0, None);
+        let outcome = Outcome {
+            code,
+            reason,
+            load,
+            run,
+            cpu,
+            peak_memory,
+            bytes_read,
+            bytes_written,
+            missing_layers,
+        };
         frame::send(&connection.0, Kind::Outcome, &outcome, &[]).expect("sent");
     });
 }

@@ -169,3 +169,42 @@ fn the_operator_s_commands_speak_to_the_running_agent() {
     let said = String::from_utf8_lossy(&alone.stderr).into_owned();
     assert!(said.contains("no agent runs on the cache"), "{said}");
 }
+
+/// An agent that dies takes its compilers along: nobody waits for what they make.
+#[test]
+fn no_compiler_outlives_its_agent() {
+    let mut agent = Agent::builder().setting("tiers = 'optimized-only'").start().unwrap();
+    let module = agent.scratch().join("heavy.wasm");
+    fs::write(&module, guests::heavy(30_000, "x")).unwrap();
+    let _step = agent.step(&module).start().unwrap();
+    let agent_pid = agent.program().unwrap().pid();
+    let deadline = Instant::now() + SOON;
+    let compiler = loop {
+        if let Some(compiler) = child_named(agent_pid, "warmstep-compil") {
+            break compiler;
+        }
+        assert!(Instant::now() < deadline, "no compiler was started");
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    agent.kill().unwrap();
+    let gone = || !std::path::Path::new(&format!("/proc/{compiler}/exe")).exists();
+    while !gone() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(gone(), "the compiler {compiler} still runs");
+}
+
+/// A child process by its name, as the kernel cuts it (proc_pid_comm(5)).
+fn child_named(parent: rustix::process::Pid, name: &str) -> Option<u32> {
+    let tasks = format!("/proc/{}/task", parent.as_raw_nonzero());
+    let children = fs::read_dir(tasks)
+        .ok()?
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("children")).ok());
+    let children: Vec<u32> = children
+        .flat_map(|list| list.split(' ').filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    children.into_iter().find(|pid| {
+        let comm = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        comm.trim_end() == name
+    })
+}

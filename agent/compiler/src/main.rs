@@ -93,6 +93,9 @@ fn main() -> ExitCode {
             let reason = one_line(&error.to_string());
             match error {
                 Failure::Compile(CompileError::Unsupported(_)) => Report::Unsupported { reason },
+                Failure::Limit(_) | Failure::Jail(_) | Failure::Write { .. } => {
+                    Report::Broken { reason }
+                }
                 _ => Report::Failed { reason },
             }
             .print();
@@ -102,6 +105,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments, out: &Path) -> Result<(), Failure> {
+    // Nobody waits for what an agent that is gone had asked for.
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))
+        .map_err(|error| Failure::Limit(error.into()))?;
     // Before the jail, which hides what tells: the control group's share of the processors.
     let threads = arguments.threads.or_else(|| std::thread::available_parallelism().ok());
     let threads = threads.unwrap_or(NonZero::<usize>::MIN);

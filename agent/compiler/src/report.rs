@@ -38,6 +38,11 @@ pub(crate) enum Report<'a> {
         /// Why, in one line.
         reason: String,
     },
+    /// The compiler could not do its work, whatever the module is.
+    Broken {
+        /// Why, in one line.
+        reason: String,
+    },
     /// The module cannot be compiled.
     Failed {
         /// Why, in one line.

@@ -32,6 +32,7 @@ struct Ending {
 
 static ENDING: OnceLock<Ending> = OnceLock::new();
 static COMPLAINT: OnceLock<String> = OnceLock::new();
+static MISSING_LAYERS: OnceLock<String> = OnceLock::new();
 static ENDED: AtomicBool = AtomicBool::new(false);
 static STARTED: AtomicU64 = AtomicU64::new(0);
 static RUNNING: AtomicU64 = AtomicU64::new(0);
@@ -61,6 +62,11 @@ pub(crate) fn count_written(bytes: u32) {
 /// Notes what the module was refused. It may be able to do without; if it fails, its user is told.
 pub(crate) fn complain(complaint: String) {
     let _ = COMPLAINT.set(complaint);
+}
+
+/// Notes which layers of the jail do not hold: the agent tells the operator.
+pub(crate) fn without_layers(missing: String) {
+    let _ = MISSING_LAYERS.set(missing);
 }
 
 /// Keeps the connection to the agent, and opens the termination log before anything is confined.
@@ -126,6 +132,7 @@ pub(crate) fn outcome(code: u8, reason: Option<String>) -> Outcome {
         peak_memory: 0,
         bytes_read: 0,
         bytes_written: 0,
+        missing_layers: MISSING_LAYERS.get().cloned(),
     }
 }
 
@@ -165,7 +172,7 @@ fn say(reason: &str) {
 fn tell(outcome: &mut Outcome) {
     let Some(ending) = ENDING.get() else { return };
     measure(outcome);
-    let mut bytes = [0_u8; HEADER + REASON + 128];
+    let mut bytes = [0_u8; HEADER + 2 * REASON];
     let mut body = Cursor::new(&mut bytes[HEADER..]);
     if minicbor::encode(&*outcome, &mut body).is_err() {
         return;

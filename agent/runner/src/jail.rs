@@ -11,8 +11,13 @@ use crate::preview1::Grant;
 /// Enters the jail. Whatever is opened later is beneath a grant.
 ///
 /// `lent` is what is still to be used beside the grants and the process's end; wasmer opens it once
-/// more. A layer that the kernel or the container's profile refuses is said on stderr, in one line.
-pub(crate) fn confine(lent: &[BorrowedFd<'_>], grants: &[Grant]) -> Result<(), JailError> {
+/// more. A layer that the kernel or the container's profile refuses is an error where `whole` says
+/// so; otherwise the outcome tells of it.
+pub(crate) fn confine(
+    lent: &[BorrowedFd<'_>],
+    grants: &[Grant],
+    whole: bool,
+) -> Result<(), JailError> {
     let mut keep = lent.to_vec();
     keep.extend(ending::descriptors());
     let granted = |read_only| -> Vec<BorrowedFd<'_>> {
@@ -27,13 +32,13 @@ pub(crate) fn confine(lent: &[BorrowedFd<'_>], grants: &[Grant]) -> Result<(), J
         read_write: &granted(false),
         network: Network::None,
         profile: Profile::Preview1,
-        demand_all: false,
+        demand_all: whole,
     };
     // SAFETY: there is one thread, the environment is as the kernel passed it, and all descriptors
     // that are used later are among those that stay.
     let layers = unsafe { enter(&confinement)? };
     if let Some(missing) = layers.missing() {
-        eprintln!("warmstep: the jail of this step is without {missing}");
+        ending::without_layers(missing);
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ fn step(arguments: impl Iterator<Item = OsString>) -> Result<Infallible, StepErr
     let module = Some(lent.module.as_fd());
     let image = lent.image.as_ref().map(AsFd::as_fd);
     let keep: Vec<_> = module.into_iter().chain(image).collect();
-    jail::confine(&keep, &grants)?;
+    jail::confine(&keep, &grants, plan.whole_jail == Some(true))?;
 
     let memories = Memories::default();
     let mut engine: Engine = EngineBuilder::headless().engine().into();

@@ -117,6 +117,11 @@ impl Cache {
         Ok(None)
     }
 
+    /// Whether this compiled form is there.
+    pub(crate) fn contains(&self, key: &Key) -> Result<bool, CacheError> {
+        Ok(self.index.module(key)?.is_some())
+    }
+
     /// Notes that a step ran a module now.
     pub(crate) fn touch(&self, key: &Key, record: &ModuleRecord) -> Result<(), CacheError> {
         let used = now();

@@ -141,4 +141,7 @@ pub struct Outcome {
     /// Bytes the module wrote to descriptors.
     #[n(7)]
     pub bytes_written: u64,
+    /// Which layers of the jail the kernel or the container's profile refused, in one line.
+    #[n(8)]
+    pub missing_layers: Option<String>,
 }

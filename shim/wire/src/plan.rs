@@ -39,6 +39,9 @@ pub struct Plan {
     /// The most time the module may run, in milliseconds; 0 for no limit.
     #[n(7)]
     pub timeout: u64,
+    /// Whether the step runs only in a jail that has all its layers; not without it.
+    #[n(8)]
+    pub whole_jail: Option<bool>,
 }
 
 impl Plan {

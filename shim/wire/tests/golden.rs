@@ -104,11 +104,15 @@ fn outcomes() {
         peak_memory: 1 << 20,
         bytes_read: 5,
         bytes_written: 1 << 40,
+        missing_layers: None,
     };
     let body = "88 1886 64 74726170 01 02 03 1a 00100000 05 1b 0000010000000000";
     check(Kind::Outcome, 3, 0, &outcome, &bytes(body));
     outcome.reason = None;
     let body = "88 1886 f6 01 02 03 1a 00100000 05 1b 0000010000000000";
+    check(Kind::Outcome, 3, 0, &outcome, &bytes(body));
+    outcome.missing_layers = Some("x".into());
+    let body = "89 1886 f6 01 02 03 1a 00100000 05 1b 0000010000000000 61 78";
     check(Kind::Outcome, 3, 0, &outcome, &bytes(body));
 }
 
@@ -125,6 +129,7 @@ fn a_plan() {
         network,
         memory: 1,
         timeout: 0,
+        whole_jail: None,
     };
     let body = bytes(
         "88 616d 64 30306666        ; module, digest

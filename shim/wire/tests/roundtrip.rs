@@ -69,8 +69,11 @@ prop_compose! {
         peak_memory: u64,
         bytes_read: u64,
         bytes_written: u64,
+        missing_layers in option::of(".{0,80}"),
     ) -> Outcome {
-        Outcome { code, reason, load, run, cpu, peak_memory, bytes_read, bytes_written }
+        Outcome {
+            code, reason, load, run, cpu, peak_memory, bytes_read, bytes_written, missing_layers
+        }
     }
 }
 
@@ -98,6 +101,7 @@ proptest! {
             network,
             memory: u64::MAX,
             timeout: 0,
+            whole_jail: Some(true),
         };
         prop_assert_eq!(Plan::decode(&plan.encode()).expect("a plan"), plan);
     }

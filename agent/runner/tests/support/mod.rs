@@ -3,7 +3,9 @@
 
 pub(crate) mod artifact;
 pub(crate) mod calls;
+pub(crate) mod field;
 pub(crate) mod puppet;
+pub(crate) mod refuse;
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -76,6 +78,7 @@ impl Step {
             network: Vec::new(),
             memory: 1 << 30,
             timeout: 60_000,
+            whole_jail: None,
         };
         Self {
             artifact,
