@@ -1,5 +1,6 @@
 //! Wasm to native code, with wasmer's compilers.
 
+use std::any::Any;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -59,8 +60,14 @@ pub(crate) fn compile(
     match result {
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => Err(CompileError::gave_up(tier, error.to_string())),
-        Err(_) => Err(CompileError::gave_up(tier, "it breaks the compiler".to_owned())),
+        Err(panic) => Err(CompileError::gave_up(tier, last_words(&*panic))),
     }
+}
+
+fn last_words(panic: &(dyn Any + Send)) -> String {
+    let words = (panic.downcast_ref::<&str>().copied())
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("it breaks the compiler: {}", words.unwrap_or("no reason is given"))
 }
 
 /// What `wasmer::Module::new` and `serialize` do, without loading the code into this process.

@@ -81,7 +81,7 @@ impl Image {
         if !fits || memory < self.head.memory {
             return Err(ImageError::Memory { image: self.head.memory, memory });
         }
-        if base.addr().get() % rustix::param::page_size() != 0 {
+        if !base.addr().get().is_multiple_of(rustix::param::page_size()) {
             return Err(FormatError::Damaged("the memory is not aligned to pages").into());
         }
         for run in &self.head.runs {
