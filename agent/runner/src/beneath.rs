@@ -113,15 +113,32 @@ mod walk {
     use rustix::fs::{Mode, OFlags};
     use rustix::io::Errno;
 
-    /// What cap-std has options for; the others go through as they are.
-    const KNOWN: OFlags = OFlags::RWMODE
-        .union(OFlags::CREATE)
-        .union(OFlags::EXCL)
-        .union(OFlags::TRUNC)
-        .union(OFlags::NOFOLLOW)
-        .union(OFlags::CLOEXEC);
+    /// What cap-std has options for. The others go through as they are, those for creating too: its
+    /// options create only what is opened for writing.
+    const KNOWN: OFlags = OFlags::RWMODE.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
     pub(super) fn open(
+        directory: BorrowedFd<'_>,
+        path: &[u8],
+        flags: OFlags,
+        mode: Mode,
+    ) -> Result<OwnedFd, Errno> {
+        let slash = path.ends_with(b"/");
+        let follows = slash || !flags.contains(OFlags::NOFOLLOW);
+        if slash && flags.contains(OFlags::CREATE) {
+            return Err(Errno::ISDIR);
+        }
+        if (slash || flags.contains(OFlags::DIRECTORY)) && follows && !flags.contains(OFlags::PATH)
+        {
+            // cap-std finds a directory, also over a link, only with a slash and for `O_PATH`.
+            let path = [path, b"/"].concat();
+            let found = open_with(directory, &path, OFlags::PATH, mode)?;
+            return rustix::fs::openat(found, ".", flags - OFlags::NOFOLLOW, Mode::empty());
+        }
+        open_with(directory, path, flags, mode)
+    }
+
+    fn open_with(
         directory: BorrowedFd<'_>,
         path: &[u8],
         flags: OFlags,
@@ -135,9 +152,6 @@ mod walk {
         options
             .read(access != OFlags::WRONLY)
             .write(access != OFlags::RDONLY)
-            .create(flags.contains(OFlags::CREATE))
-            .create_new(flags.contains(OFlags::CREATE | OFlags::EXCL))
-            .truncate(flags.contains(OFlags::TRUNC))
             .follow(follow)
             .custom_flags((flags - KNOWN).bits().cast_signed())
             .mode(mode.bits());

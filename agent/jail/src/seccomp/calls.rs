@@ -66,6 +66,7 @@ pub const CALLS: &[Call] = &[
     // Paths, beneath what Landlock leaves.
     allow!(SYS_openat2, HOSTS, "path_open: resolves beneath a grant"),
     allow!(SYS_openat, ALL, "wasmer opens the lent module once more; cap-std where openat2 says EPERM, as for append-only files; glibc's malloc, in a thread, looks into /proc/sys"),
+    allow!(SYS_faccessat2, PREVIEW1, "cap-std at `..`, where there is no openat2"),
     allow!(SYS_newfstatat, PREVIEW1.and(COMPILER), "fd_readdir; glibc's fstat"),
     allow!(SYS_statx, ALL, "path_filestat_get, fd_filestat_get"),
     allow!(SYS_fstat, HOSTS, "fd_filestat_get"),

@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::refuse::refusing;
 use super::{Ended, Running, Step};
 
 /// How long a call of the module may take before the test fails instead of hanging.
@@ -96,21 +97,32 @@ impl Puppet {
         Self::start_as("wasi_snapshot_preview1", Strings::Stdin, prepare)
     }
 
+    /// A puppet with one writable grant, where a call of the kernel is refused.
+    pub(crate) fn without(call: libc::c_long, errno: libc::c_int, directory: &Path) -> Self {
+        Self::start_by("wasi_snapshot_preview1", Strings::Stdin, |step| {
+            step.directory(directory, "/").start_with(|runner| refusing(runner, call, errno))
+        })
+    }
+
     /// A puppet of a version of preview 1.
     pub(crate) fn start_as(
         version: &str,
         strings: Strings,
         prepare: impl FnOnce(Step) -> Step,
     ) -> Self {
+        Self::start_by(version, strings, |step| prepare(step).start())
+    }
+
+    fn start_by(version: &str, strings: Strings, start: impl FnOnce(Step) -> Running) -> Self {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         ours.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        let step = prepare(Step::wasm(&wasm(version, strings)));
+        let step = Step::wasm(&wasm(version, strings));
         let theirs = Stdio::from(std::os::fd::OwnedFd::from(theirs));
         let step = match strings {
             Strings::Stdin => step.stdin(theirs),
             Strings::Stdout => step.stdout(theirs),
         };
-        Self { strings: ours, running: Some(step.start()), free: FREE }
+        Self { strings: ours, running: Some(start(step)), free: FREE }
     }
 
     fn command(&mut self, operation: u32, arguments: &[u64]) {
