@@ -38,9 +38,6 @@ pub(crate) enum CompileError {
     /// It cannot be: it will fail the same way again.
     #[error("{0}")]
     Module(String),
-    /// This tier cannot compile it; another may.
-    #[error("{0}")]
-    Unsupported(String),
     /// The compiler itself failed.
     #[error("the compiler failed: {0}")]
     Failed(String),
@@ -63,9 +60,6 @@ enum Report {
         total: u64,
     },
     Failed {
-        reason: String,
-    },
-    Unsupported {
         reason: String,
     },
     Broken {
@@ -221,9 +215,6 @@ async fn listen(
             Ok(Report::Progress { done, total }) => watcher.tell(Phase::Compile, done, total),
             Ok(Report::Module { imports }) => check_imports(&imports)?,
             Ok(Report::Failed { reason }) => verdict = Some(CompileError::Module(reason)),
-            Ok(Report::Unsupported { reason }) => {
-                verdict = Some(CompileError::Unsupported(reason));
-            }
             Ok(Report::Broken { reason }) => verdict = Some(CompileError::Failed(reason)),
             Ok(Report::Jail { missing }) => layers.note(Process::Compiler, &missing),
             Ok(Report::Other) => {}

@@ -333,31 +333,25 @@ impl Pipeline {
             .await?
     }
 
+    /// Compiles with as much effort as a step may wait for.
     async fn compile_for_a_step(
         &self,
         wasm: Digest,
         watcher: &Watcher,
     ) -> Result<(Tier, u64), StepError> {
-        let tiers: &[Tier] = match self.config.tiers {
-            Tiers::BaselineFirst => &[Tier::Baseline, Tier::Optimized],
-            Tiers::OptimizedOnly => &[Tier::Optimized],
+        let tier = match self.config.tiers {
+            Tiers::BaselineFirst => Tier::Baseline,
+            Tiers::OptimizedOnly => Tier::Optimized,
         };
-        let mut last = None;
-        for tier in tiers {
-            match self.compile_tier(wasm, *tier, false, watcher).await {
-                Ok(took) => return Ok((*tier, took)),
-                Err(Compiling::Compiler(CompileError::Unsupported(reason))) => last = Some(reason),
-                Err(Compiling::Compiler(error @ CompileError::Module(_))) => {
-                    self.failures.remember(wasm, &error.to_string());
-                    return Err(StepError::Refused(error.to_string()));
-                }
-                Err(Compiling::Compiler(error)) => {
-                    return Err(StepError::Internal(error.to_string()));
-                }
-                Err(Compiling::Step(error)) => return Err(error),
+        match self.compile_tier(wasm, tier, false, watcher).await {
+            Ok(took) => Ok((tier, took)),
+            Err(Compiling::Compiler(error @ CompileError::Module(_))) => {
+                self.failures.remember(wasm, &error.to_string());
+                Err(StepError::Refused(error.to_string()))
             }
+            Err(Compiling::Compiler(error)) => Err(StepError::Internal(error.to_string())),
+            Err(Compiling::Step(error)) => Err(error),
         }
-        Err(StepError::Refused(last.unwrap_or_else(|| "no compiler is configured".to_owned())))
     }
 
     async fn compile_tier(

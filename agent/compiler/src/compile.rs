@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::ValueEnum;
-use wasmer::sys::{Cranelift, Features, Singlepass, Target};
+use wasmer::sys::{Cranelift, CraneliftOptLevel, Features, Target};
 use wasmer_compiler::{
-    ArtifactBuild, ArtifactCreate, BaseTunables, CompilerConfig, Engine, EngineBuilder,
+    ArtifactBuild, ArtifactCreate, BaseTunables, CompilerConfig as _, Engine, EngineBuilder,
     ModuleEnvironment, Tunables,
 };
 use wasmer_types::{CompilationProgressCallback, CompileError as WasmerError};
@@ -16,39 +16,29 @@ use wasmer_types::{CompilationProgressCallback, CompileError as WasmerError};
 use crate::report::Report;
 
 /// Raised whenever the same Wasm would give other files although no version changed.
-const EPOCH: u32 = 3;
+const EPOCH: u32 = 4;
 
 /// How much effort goes into the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Tier {
-    /// Singlepass: compiles fast, runs slower.
+    /// Cranelift without optimization: compiles faster, runs slower.
+    ///
+    /// Wasmer's singlepass would be faster still, but its licence (BUSL-1.1 since 6.0) lets only
+    /// sponsors of Wasmer use it in production.
     Baseline,
-    /// Cranelift: compiles slower, runs fast.
+    /// Cranelift with optimization: compiles slower, runs fast.
     Optimized,
 }
 
 /// A module could not be compiled.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompileError {
-    /// The module is valid, but this tier does not know what it uses.
-    #[error("the baseline compiler cannot compile this module: {0}")]
-    Unsupported(String),
     /// The compiler gave up.
     #[error("the module cannot be compiled: {0}")]
     GaveUp(String),
 }
 
-impl CompileError {
-    /// What it means that a tier does not get to the end of a valid module.
-    pub(crate) fn gave_up(tier: Tier, why: String) -> Self {
-        match tier {
-            Tier::Baseline => Self::Unsupported(why),
-            Tier::Optimized => Self::GaveUp(why),
-        }
-    }
-}
-
-/// Compiles a module that was validated for this tier, and returns the bytes of the native module.
+/// Compiles a module that was validated, and returns the bytes of the native module.
 pub(crate) fn compile(
     wasm: &[u8],
     tier: Tier,
@@ -59,8 +49,8 @@ pub(crate) fn compile(
     let result = catch_unwind(AssertUnwindSafe(|| build(&engine, wasm)));
     match result {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(CompileError::gave_up(tier, error.to_string())),
-        Err(panic) => Err(CompileError::gave_up(tier, last_words(&*panic))),
+        Ok(Err(error)) => Err(CompileError::GaveUp(error.to_string())),
+        Err(panic) => Err(CompileError::GaveUp(last_words(&*panic))),
     }
 }
 
@@ -108,35 +98,25 @@ pub(crate) fn identity() -> serde_json::Value {
 fn engine(tier: Tier, threads: NonZero<usize>) -> Engine {
     // The host's own features: the code never leaves this node, and they are part of its key.
     let target = Some(Target::default());
-    let mut config: Box<dyn CompilerConfig> = match tier {
-        Tier::Baseline => {
-            let mut config = Singlepass::new();
-            // As in the other tier: no module can tell, and the code is smaller.
-            config.canonicalize_nans(false).num_threads(threads);
-            Box::new(config)
-        }
-        Tier::Optimized => {
-            let mut config = Cranelift::new();
-            config.num_threads(threads);
-            Box::new(config)
-        }
-    };
+    let mut config = Cranelift::new();
+    config.num_threads(threads);
+    config.opt_level(match tier {
+        Tier::Baseline => CraneliftOptLevel::None,
+        Tier::Optimized => CraneliftOptLevel::Speed,
+    });
     // An ELF file is mapped where the other form is copied, so that a start costs only the pages that
     // it uses. Nothing in its text is relocated when it is loaded.
     config.experimental_artifact(true);
     config.enable_pic();
-    EngineBuilder::new(config).set_target(target).set_features(Some(features(tier))).engine()
+    EngineBuilder::new(config).set_target(target).set_features(Some(features())).engine()
 }
 
-/// What a module may use: what is standard and this tier's compiler knows.
+/// What a module may use: what is standard and the compiler knows.
 ///
 /// Threads stay off: a preview 1 step is one thread, and shared memories would let it be more.
-pub(crate) fn features(tier: Tier) -> Features {
+pub(crate) fn features() -> Features {
     let mut features = Features::default();
-    features.threads(false);
-    if tier == Tier::Optimized {
-        features.exceptions(true).relaxed_simd(true).wide_arithmetic(true);
-    }
+    features.threads(false).exceptions(true).relaxed_simd(true).wide_arithmetic(true);
     features
 }
 

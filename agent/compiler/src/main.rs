@@ -92,7 +92,6 @@ fn main() -> ExitCode {
         Err(error) => {
             let reason = one_line(&error.to_string());
             match error {
-                Failure::Compile(CompileError::Unsupported(_)) => Report::Unsupported { reason },
                 Failure::Limit(_) | Failure::Jail(_) | Failure::Write { .. } => {
                     Report::Broken { reason }
                 }
@@ -119,10 +118,10 @@ fn run(arguments: &Arguments, out: &Path) -> Result<(), Failure> {
         limits::watch(seconds).map_err(Failure::Limit)?;
     }
     let wasm = input::read(std::io::stdin().lock(), arguments.module_bytes)?;
-    let summary = inspect::inspect(&wasm, &compile::features(Tier::Optimized))?;
+    let summary = inspect::inspect(&wasm, &compile::features())?;
     Report::module(&summary).print();
     summary.check()?;
-    validate(&wasm, arguments.tier, threads)?;
+    inspect::validate(&wasm, &compile::features(), threads)?;
     let Split { wasm, image } = split(&wasm)?;
     let code = compile::compile(&wasm, arguments.tier, threads)?;
     write(out, MODULE, |mut file| file.write_all(&code))?;
@@ -130,18 +129,6 @@ fn run(arguments: &Arguments, out: &Path) -> Result<(), Failure> {
         write(out, IMAGE, |file| image.write(file.as_fd()))?;
     }
     Ok(())
-}
-
-/// What only the optimizing compiler knows is not valid for the other.
-fn validate(wasm: &[u8], tier: Tier, threads: NonZero<usize>) -> Result<(), Failure> {
-    let result = inspect::validate(wasm, &compile::features(tier), threads);
-    match (result, tier) {
-        (Err(error), Tier::Baseline) => {
-            inspect::validate(wasm, &compile::features(Tier::Optimized), threads)?;
-            Err(CompileError::gave_up(tier, error.to_string()).into())
-        }
-        (result, _) => Ok(result?),
-    }
 }
 
 /// Writes one of the files that are made. Whether they reach the disk is the agent's affair.

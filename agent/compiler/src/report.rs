@@ -33,11 +33,6 @@ pub(crate) enum Report<'a> {
         /// Steps in all.
         total: u64,
     },
-    /// The module cannot be compiled by this tier; another may.
-    Unsupported {
-        /// Why, in one line.
-        reason: String,
-    },
     /// The compiler could not do its work, whatever the module is.
     Broken {
         /// Why, in one line.
