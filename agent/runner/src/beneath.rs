@@ -54,6 +54,20 @@ pub fn open(
     Err(Errno::AGAIN)
 }
 
+/// As [`open`], but one name at a time, as where there is no `openat2`.
+///
+/// # Errors
+///
+/// As [`open`]; where several things are wrong with a path, it may name another of them.
+pub fn open_by_walking(
+    directory: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd, Errno> {
+    walk::open(directory, path, flags | OFlags::CLOEXEC, mode)
+}
+
 /// The directory that holds the last name of a path.
 #[derive(Debug)]
 pub enum Parent<'d> {
@@ -170,25 +184,5 @@ mod walk {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_is_split_before_its_last_name() {
-        let cases: &[(&str, &str, &str)] = &[
-            ("", "", ""),
-            ("/", "/", ""),
-            ("//", "//", ""),
-            ("a", "", "a"),
-            ("a/", "", "a/"),
-            ("a//b", "a//", "b"),
-            ("a/b///", "a/", "b///"),
-            ("/a", "/", "a"),
-            ("..", "", ".."),
-            ("a/../", "a/", "../"),
-        ];
-        for (path, above, name) in cases {
-            assert_eq!(split(path.as_bytes()), (above.as_bytes(), name.as_bytes()), "{path}");
-        }
-    }
-}
+#[path = "beneath_tests.rs"]
+mod tests;
