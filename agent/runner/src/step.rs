@@ -50,6 +50,10 @@ impl StepError {
 /// Runs the step that the arguments name, and ends the process.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ! {
     ending::started();
+    // A fault of ours must not look like the module's, and its place is worth a line.
+    std::panic::set_hook(Box::new(|fault| {
+        ending::finish(exit::INTERNAL, Some(&format!("internal failure: {fault}")));
+    }));
     match step(arguments) {
         Ok(never) => match never {},
         Err(error) => {

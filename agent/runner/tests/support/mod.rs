@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minicbor::bytes::ByteVec;
 use rustix::fs::MemfdFlags;
@@ -181,6 +181,17 @@ impl Step {
         keep_open(&mut command, numbers);
         let child = command.spawn().expect("the runner starts");
         Running { child, connection: ours }
+    }
+
+    /// Runs it to its end, and says how long its process took from its start.
+    pub(crate) fn timed(self) -> (Duration, Ended) {
+        let mut before = Instant::now();
+        let mut running = self.start_with(|runner| {
+            before = Instant::now();
+            Command::new(runner)
+        });
+        running.child.wait().expect("it ends");
+        (before.elapsed(), running.wait())
     }
 
     /// Runs it to its end.

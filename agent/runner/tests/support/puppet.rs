@@ -140,7 +140,8 @@ impl Puppet {
     fn died(&mut self, how: &str) -> ! {
         let mut running = self.running.take().expect("it was not waited for");
         let _ = running.child.kill();
-        panic!("the puppet {how}: {:?}", running.wait());
+        let ended = running.wait();
+        panic!("the puppet {how}: {:?} {} {:?}", ended.status, ended.stderr, ended.outcome);
     }
 
     /// Calls a function; gives its error number.
