@@ -21,6 +21,7 @@ guests := hello markdown
 .PHONY: help
 help:
 	@echo 'make demo      run the examples through the real programs and show what each took'
+	@echo 'make bench     measure it beside wasmtime, wasmer and containers: tests/bench/results.md'
 	@echo 'make test      run every test that needs no cluster'
 	@echo 'make lint      formatting, clippy with warnings as errors, cargo-deny, shellcheck'
 	@echo 'make build     build the programs into target/<host>/release'
@@ -31,6 +32,13 @@ help:
 demo: setup-demo build modules target/demo/noop
 	$(build) -p warmstep-tests --bin warmstep-demo
 	@cargo run --quiet --release $(CARGO_FLAGS) -p warmstep-tests --bin warmstep-demo
+
+# What it measures beside, it builds once: that takes half an hour. Afterwards it takes ten minutes.
+.PHONY: bench
+bench: setup-bench build modules target/demo/noop
+	tests/tools/rivals
+	$(build) -p warmstep-tests --bin warmstep-bench
+	@cargo run --quiet --release $(CARGO_FLAGS) -p warmstep-tests --bin warmstep-bench
 
 # The node tests come last and after `build`: testing a package may leave its program behind with
 # the features of its tests, and the node tests run the programs as they are shipped.
@@ -72,6 +80,6 @@ format:
 	cargo fmt --all
 	set -e; for guest in $(guests); do cargo fmt --manifest-path examples/$$guest/Cargo.toml; done
 
-.PHONY: setup-demo setup-test setup-ci setup-guest
-setup-demo setup-test setup-ci setup-guest: setup-%:
+.PHONY: setup-demo setup-bench setup-test setup-ci setup-guest
+setup-demo setup-bench setup-test setup-ci setup-guest: setup-%:
 	@tests/tools/setup $*

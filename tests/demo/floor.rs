@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use warmstep_tests::figures::Quartiles;
 use warmstep_tests::{Agent, interrupt, paths};
 
 use crate::steps::Ready;
@@ -27,25 +28,6 @@ pub(crate) struct Timed {
     pub(crate) time: Quartiles,
     /// Against the no-op program of the same round.
     pub(crate) ratio: Quartiles,
-}
-
-/// The middle of a distribution, and where its quarters end.
-#[derive(Clone, Copy)]
-pub(crate) struct Quartiles {
-    pub(crate) low: f64,
-    pub(crate) median: f64,
-    pub(crate) high: f64,
-}
-
-impl Quartiles {
-    fn of(values: impl Iterator<Item = f64>) -> Self {
-        let mut values: Vec<f64> = values.collect();
-        values.sort_unstable_by(f64::total_cmp);
-        let at = |quarter: usize| {
-            values.get((values.len().saturating_sub(1)) * quarter / 4).copied().unwrap_or(f64::NAN)
-        };
-        Self { low: at(1), median: at(2), high: at(3) }
-    }
 }
 
 /// Measures the no-op program and the two hellos, which must be hot.
@@ -90,16 +72,4 @@ fn run(name: &str, command: &mut Command) -> Result<Duration> {
     let time = before.elapsed();
     ensure!(status.success(), "{name} ended with {status}");
     Ok(time)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quartiles() {
-        let found = Quartiles::of([5.0, 1.0, 4.0, 2.0, 3.0].into_iter());
-        assert!((found.low, found.median, found.high) == (2.0, 3.0, 4.0));
-        assert!(Quartiles::of(std::iter::empty()).median.is_nan());
-    }
 }

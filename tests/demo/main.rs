@@ -4,7 +4,6 @@
 //! also after Ctrl-C.
 
 mod floor;
-mod machine;
 mod steps;
 mod table;
 
@@ -13,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use warmstep_tests::interrupt::{self, Interrupted};
-use warmstep_tests::{Agent, Registry};
+use warmstep_tests::{Agent, Registry, machine};
 
 /// How long the agent is left alone before it counts as idle.
 const IDLE: Duration = Duration::from_secs(2);

@@ -16,7 +16,9 @@
 
 pub mod agent;
 pub mod examples;
+pub mod figures;
 pub mod interrupt;
+pub mod machine;
 pub mod modules;
 pub mod paths;
 pub mod program;

@@ -1,12 +1,17 @@
-//! The machine, in a line: figures without it mean little.
+//! The machine, in a line, and the day: figures without them mean little.
 
 use std::fs;
 use std::thread;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
 /// Processors, their model, memory and kernel.
-pub(crate) fn describe() -> Result<String> {
+///
+/// # Errors
+///
+/// When the kernel does not say.
+pub fn describe() -> Result<String> {
     let field = |path: &str, name: &str| -> Result<String> {
         let text = fs::read_to_string(path).with_context(|| path.to_owned())?;
         let line = text.lines().find(|line| line.starts_with(name));
@@ -26,4 +31,10 @@ pub(crate) fn describe() -> Result<String> {
         kernel.release().to_string_lossy(),
         kernel.machine().to_string_lossy(),
     ))
+}
+
+/// Today, as `YYYY-MM-DD`.
+pub fn date() -> String {
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    now.split('T').next().unwrap_or_default().to_owned()
 }
