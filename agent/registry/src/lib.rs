@@ -4,7 +4,7 @@
 //! [`Registries::pull`] writes the module's bytes, checked on their way. Neither trusts what it is
 //! told: a digest is computed, a length is counted, a redirect is judged before it is followed.
 //!
-//! The transport is hyper's client with rules of our own ([`guard`], [`http`]). The `oci-client`
+//! The transport is hyper's client with rules of our own (`guard.rs`, `http.rs`). The `oci-client`
 //! crate was tried first; it follows redirects to anywhere, reads manifests and tokens without a
 //! limit, panics on a token that is no header, and takes neither a resolver nor a client of ours
 //! (0.18). It remains what the tests push with, so that an independent client agrees with us on

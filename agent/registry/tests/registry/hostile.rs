@@ -100,7 +100,7 @@ async fn an_endless_body_is_cut_at_the_size() {
         assert_eq!(error.kind(), Kind::Refused);
         assert!(error.to_string().contains("sent more where"), "{error}");
         assert!(sink.len() as u64 <= resolved.size(), "{} bytes are written", sink.len());
-        assert!(start.elapsed() < Duration::from_secs(2));
+        assert!(start.elapsed() < Duration::from_secs(5));
         // What the sockets hold, and no more.
         tokio::time::sleep(Duration::from_millis(100)).await;
         let sent = fake.sent();

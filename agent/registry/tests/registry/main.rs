@@ -37,6 +37,9 @@ pub(crate) fn config(plain: &[&str]) -> RegistryConfig {
     RegistryConfig { hosts, limits: limits(), ..RegistryConfig::default() }
 }
 
+/// Less than the time to connect: within it, no connection has been tried in vain.
+pub(crate) const UNASKED: Duration = Duration::from_millis(1900);
+
 pub(crate) fn limits() -> Limits {
     Limits {
         resolve: Duration::from_secs(10),

@@ -7,7 +7,7 @@ use warmstep_registry::{Fault, Kind, Refusal, RegistryConfig};
 
 use super::common::{Registry, module};
 use super::name_server::NameServer;
-use super::{config, limits, pull, refused, refused_with, registries};
+use super::{UNASKED, config, limits, pull, refused, refused_with, registries};
 
 #[tokio::test]
 async fn localhost_and_configured_name_servers_work() {
@@ -75,6 +75,8 @@ async fn names_that_lead_inside_are_refused() {
         ("metadata.test", "metadata address (169.254.169.254)"),
         ("node.test", "is the node itself (127.0.0.1)"),
         ("zero.test", "unspecified"),
+        ("169.254.169.254", "metadata address (169.254.169.254)"),
+        ("[::ffff:a9fe:a9fe]:5000", "metadata address (::ffff:169.254.169.254)"),
     ] {
         let start = Instant::now();
         let error = refused_with(&registries, &format!("{name}/a:1"), word).await;
@@ -83,6 +85,6 @@ async fn names_that_lead_inside_are_refused() {
             Fault::Refusal(Refusal::Address { .. } | Refusal::Loopback { .. })
         ));
         assert_eq!(error.kind(), Kind::Refused);
-        assert!(start.elapsed() < Duration::from_secs(1), "no connection was tried");
+        assert!(start.elapsed() < UNASKED, "no connection was tried");
     }
 }

@@ -94,7 +94,7 @@ async fn retry_after_is_obeyed_within_reason() {
         let retry_after = Some(Duration::from_secs(seconds));
         assert_eq!(error.kind(), Kind::Temporary { retry_after }, "the caller is told");
         assert_eq!(fake.seen().len(), 1);
-        assert!(start.elapsed() < Duration::from_secs(1), "and nobody waits here");
+        assert!(start.elapsed() < Duration::from_secs(5), "and nobody waits here");
     }
     for value in ["soon", "-1", "Wed, 21 Oct 2015 07:28:00 GMT"] {
         let fake = failing(&artifact, "/manifests/", 1, move |_| {
