@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use warmstep_jail::{Confinement, JailError, Network, Profile, enter};
 
-use crate::ending;
 use crate::preview1::Grant;
+use crate::{ending, signals};
 
 /// Enters the jail. Whatever is opened later is beneath a grant.
 ///
@@ -39,6 +39,8 @@ pub(crate) fn confine(
     let layers = unsafe { enter(&confinement)? };
     if let Some(missing) = layers.missing() {
         ending::without_layers(missing);
+        // What the signals' outcomes say was written before this was known.
+        signals::prepare();
     }
     Ok(())
 }

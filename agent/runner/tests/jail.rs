@@ -73,13 +73,22 @@ fn without(call: libc::c_long, errno: libc::c_int) -> Ended {
 }
 
 #[test]
-fn a_layer_that_is_refused_is_said_and_the_step_runs() {
+fn a_layer_that_is_refused_is_told_to_the_agent_and_the_step_runs() {
     let ended = without(libc::SYS_landlock_create_ruleset, libc::ENOSYS).success();
-    assert_eq!(ended.out(), "hello\n");
-    assert_eq!(
-        ended.stderr,
-        "warmstep: the jail of this step is without landlock (not in this kernel)\n"
-    );
+    assert_eq!((ended.out().as_str(), ended.stderr.as_str()), ("hello\n", ""));
+    let missing = ended.outcome().missing_layers.as_deref();
+    assert_eq!(missing, Some("landlock (not in this kernel)"));
+}
+
+#[test]
+fn a_layer_that_is_refused_is_told_however_the_step_ends() {
+    let text = r#"(module (func (export "_start") (loop $l (br $l))))"#;
+    let ended = Step::wat(text)
+        .timeout(50)
+        .start_with(|runner| refusing(runner, libc::SYS_landlock_create_ruleset, libc::ENOSYS))
+        .wait();
+    assert_eq!(ended.code(), 124);
+    assert!(ended.outcome().missing_layers.is_some());
 }
 
 #[test]
