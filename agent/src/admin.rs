@@ -15,10 +15,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
+use warmstep_registry::Digest;
 
 use crate::admission;
 use crate::cache::{Bounds, Tier};
-use crate::digest::Digest;
 use crate::flight::Watcher;
 use crate::layers::Process;
 use crate::peer::Client;
@@ -251,7 +251,7 @@ async fn gc(shared: &Shared, shrink: &Shrink) -> Result<Vec<Fared>, String> {
 /// The module that a name means, as far as the cache knows: nothing is asked of a registry.
 fn meant(shared: &Shared, module: &str) -> Result<Digest, String> {
     if module.starts_with("sha256:") {
-        return module.parse().map_err(|error: crate::digest::DigestError| error.to_string());
+        return module.parse().map_err(|error: warmstep_registry::DigestError| error.to_string());
     }
     let reference: warmstep_registry::Reference =
         module.parse().map_err(|error| format!("it is not a reference: {error}"))?;

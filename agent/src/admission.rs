@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use warmstep_registry::Reference;
+use warmstep_registry::{Digest, Reference};
 use warmstep_wire::exit;
 use warmstep_wire::message::Step;
 use warmstep_wire::plan::Plan;
 
 use crate::config::{Limits, Policy};
-use crate::digest::Digest;
 
 /// Where a module comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 use std::io::{self, Read, Write};
 
 use sha2::{Digest as _, Sha256};
-
-use crate::digest::Digest;
+use warmstep_registry::Digest;
 
 /// How much is read at once, in bytes.
 const CHUNK: usize = 256 * 1024;
@@ -44,7 +43,7 @@ pub(crate) fn copy_and_hash(
     let mut total = 0_u64;
     loop {
         let read = match from.read(&mut buffer) {
-            Ok(0) => return Ok((Digest::from_hasher(hasher), total)),
+            Ok(0) => return Ok((Digest::from_bytes(hasher.finalize().into()), total)),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(CopyError::Read(error)),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::digest::Digest;
+use warmstep_registry::Digest;
 
 /// How long a failure is remembered. Long enough for a retry loop, short enough for a person.
 const REMEMBERED: Duration = Duration::from_secs(600);

@@ -6,12 +6,11 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use warmstep_registry::{Reference, Registries, RegistryError};
+use warmstep_registry::{Digest, Reference, Registries, RegistryError};
 use warmstep_wire::message::Phase;
 
 use crate::cache::{Cache, CacheError};
 use crate::copy::{CopyError, copy_and_hash};
-use crate::digest::Digest;
 use crate::flight::Watcher;
 
 /// How long reading a pod's file may take: its file system may be the pod's own, and never answer.
@@ -83,7 +82,7 @@ pub(crate) async fn resolve(
     reference: &Reference,
 ) -> Result<Wanted, FetchError> {
     let resolved = registries.resolve(reference).await?;
-    let wasm = Digest::from(resolved.module());
+    let wasm = resolved.module();
     let manifest = resolved.manifest().to_string();
     cache.note_reference(&reference.to_string(), wasm, resolved.size(), manifest)?;
     Ok(Wanted::referenced(wasm, reference.clone()))
@@ -137,7 +136,7 @@ async fn pull(
 ) -> Result<(), FetchError> {
     watcher.tell(Phase::Pull, 0, 0);
     let resolved = registries.resolve(reference).await?;
-    if Digest::from(resolved.module()) != wasm {
+    if resolved.module() != wasm {
         return Err(FetchError::Failed(format!(
             "{reference} has just changed in its registry: run the step again"
         )));

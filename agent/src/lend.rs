@@ -14,11 +14,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags};
+use warmstep_registry::Digest;
 use warmstep_wire::plan::Plan;
 
 use crate::cache::{FileRecord, Files, IMAGE_FILE, Key, MODULE_FILE, Manifest, open_regular};
 use crate::copy::copy_and_hash;
-use crate::digest::Digest;
 
 /// A module that can be lent, as often as it is asked for.
 #[derive(Clone, Debug)]

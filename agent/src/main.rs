@@ -10,7 +10,6 @@ mod client;
 mod compile;
 mod config;
 mod copy;
-mod digest;
 mod failures;
 mod fair;
 mod fetch;

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use warmstep_registry::{Kind, Reference, Registries, RegistryError};
+use warmstep_registry::{Digest, Kind, Reference, Registries, RegistryError};
 use warmstep_wire::exit;
 
 use crate::admission::Source;
 use crate::cache::{Bounds, Cache, CacheError, Key, ModuleRecord, Tier};
 use crate::compile::{CompileError, Compiler};
 use crate::config::{Config, Tiers};
-use crate::digest::Digest;
 use crate::failures::Failures;
 use crate::fair::Fair;
 use crate::fetch::{self, FetchError, Wanted};

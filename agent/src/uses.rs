@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::digest::Digest;
+use warmstep_registry::Digest;
 
 /// The modules in use, and how many times each.
 #[derive(Clone, Debug, Default)]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::Digest as _;
 
 /// A SHA-256 digest of a manifest or of a layer.
@@ -41,11 +42,27 @@ impl Digest {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// The 64 hexadecimal digits alone, for names of files.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// The digest whose 64 hexadecimal digits are `text`; nothing when that is anything else.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        // One digest has one spelling, or texts could not be compared.
+        let lowercase = !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        let mut bytes = [0; 32];
+        let decoded = hex::decode_to_slice(text, &mut bytes);
+        (lowercase && decoded.is_ok()).then_some(Self(bytes))
+    }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sha256:{}", hex::encode(self.0))
+        write!(f, "sha256:{}", self.hex())
     }
 }
 
@@ -60,13 +77,19 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
         let digits = text.strip_prefix("sha256:").ok_or(DigestError::Algorithm)?;
-        if digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            // One digest has one spelling, or texts could not be compared.
-            return Err(DigestError::Digits);
-        }
-        let mut bytes = [0; 32];
-        hex::decode_to_slice(digits, &mut bytes).map_err(|_| DigestError::Digits)?;
-        Ok(Self(bytes))
+        Self::from_hex(digits).ok_or(DigestError::Digits)
+    }
+}
+
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 

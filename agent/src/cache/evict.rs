@@ -1,6 +1,6 @@
 //! What goes when the cache is over its bounds: pure, from what is there and how it is used.
 
-use crate::digest::Digest;
+use warmstep_registry::Digest;
 
 /// The bounds of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,12 +15,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
+use warmstep_registry::Digest;
 
 use super::faults::change;
 use super::key::Key;
 use super::private::{check_private, create_private, lock};
 use crate::copy::copy_and_hash;
-use crate::digest::Digest;
 
 /// The cache's directory cannot be used.
 #[derive(Debug, thiserror::Error)]

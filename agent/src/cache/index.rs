@@ -8,9 +8,9 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use warmstep_registry::Digest;
 
 use super::key::{Key, Tier};
-use crate::digest::Digest;
 
 /// The most of its own cache that sled keeps in memory, in bytes. Its default is 1 GiB.
 const SLED_CACHE: u64 = 8 * 1024 * 1024;

@@ -1,8 +1,7 @@
 //! What decides about a compiled module: its place in the cache.
 
 use serde::{Deserialize, Serialize};
-
-use crate::digest::Digest;
+use warmstep_registry::Digest;
 
 /// Raised whenever the layout of an entry changes.
 pub(crate) const FORMAT: u32 = 1;
@@ -52,7 +51,7 @@ impl Key {
 
     /// The raw bytes, for the index.
     pub(crate) fn bytes(&self) -> &[u8; 32] {
-        self.0.bytes()
+        self.0.as_bytes()
     }
 }
 

@@ -6,9 +6,9 @@
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use warmstep_registry::Digest;
 
 use super::key::{FORMAT, Key, Tier};
-use crate::digest::Digest;
 
 /// The longest manifest that is read, in bytes: some import names and two files fit many times.
 pub(crate) const MAX_MANIFEST: u64 = 1024 * 1024;

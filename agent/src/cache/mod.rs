@@ -19,6 +19,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use warmstep_registry::Digest;
+
 pub(crate) use evict::Bounds;
 pub(crate) use files::{Files, FilesError, open_regular};
 pub(crate) use index::{IndexError, ModuleRecord, ReferenceRecord};
@@ -26,7 +28,6 @@ pub(crate) use key::{FORMAT, Key, Tier};
 pub(crate) use manifest::{FileRecord, Manifest};
 
 use crate::copy::copy_and_hash;
-use crate::digest::Digest;
 use evict::Candidate;
 use index::Index;
 use manifest::{MAX_MANIFEST, ManifestError, Secret};
