@@ -206,7 +206,7 @@ mod tests {
         let good = || step("oci://localhost:5000/hello:1");
         let bad = [
             (step("oci://"), "is not a reference"),
-            (step("sha256:12"), "64 hexadecimal digits"),
+            (step("sha256:12"), "64 lowercase hexadecimal digits"),
             (Step { arguments: vec![b"a\0b".to_vec().into()], ..good() }, "argument 1 contains"),
             (
                 Step {
