@@ -23,6 +23,7 @@ help:
 	@echo 'make demo      run the examples through the real programs and show what each took'
 	@echo 'make bench     measure it beside wasmtime, wasmer and containers: tests/bench/results.md'
 	@echo 'make test      run every test that needs no cluster'
+	@echo 'make soak      the long counts of the tests: an hour'
 	@echo 'make lint      formatting, clippy with warnings as errors, cargo-deny, shellcheck'
 	@echo 'make build     build the programs into target/<host>/release'
 	@echo 'make modules   bring the modules of the examples into target/modules'
@@ -48,6 +49,14 @@ test: setup-test modules
 	set -e; for package in $(programs); do $(test) -p $$package; done
 	$(MAKE) build
 	$(test) -p warmstep-tests
+
+# The counts that CI shortens. The times are those of two cores.
+.PHONY: soak
+soak: export WARMSTEP_SOAK := 1
+soak: export WARMSTEP_CRASH_ROUNDS := 100
+soak: export WARMSTEP_KILL_ROUNDS := 1000
+soak: export WARMSTEP_SOAK_SECONDS := 1800
+soak: test
 
 .PHONY: build
 build: $(addprefix build-,$(programs))

@@ -11,5 +11,6 @@ mod life;
 mod process;
 mod raw;
 mod refusals;
+mod soak;
 mod sources;
 mod together;
