@@ -72,7 +72,8 @@ impl Containers {
     /// Runs the no-op program in a fresh container, which is removed; one at a time.
     pub(crate) fn command(&self) -> Command {
         let mut command = self.ctr();
-        command.args(["run", "--rm", IMAGE, "warmstep-bench"]);
+        // A control group that goes with the container, without a parent that stays.
+        command.args(["run", "--rm", "--cgroup", "/warmstep-bench", IMAGE, "warmstep-bench"]);
         command
     }
 
