@@ -147,7 +147,7 @@ async fn pull(
     let progress = |done, total| watcher.tell(Phase::Pull, done, total);
     registries.pull(&resolved, &mut sink, progress).await?;
     let cache = Arc::clone(cache);
-    blocking(move || Ok(cache.files().publish_wasm(made, &wasm).map_err(CacheError::from)?)).await
+    blocking(move || Ok(cache.publish_wasm(made, &wasm)?)).await
 }
 
 /// Copies a step's file, which anybody may be changing, and keeps it only if it is what it was.
@@ -158,7 +158,7 @@ fn copy(cache: &Cache, file: &OwnedFd, wasm: Digest, most: u64) -> Result<(), Fe
     if digest != wasm {
         return Err(FetchError::File("the module's file changed while it was read".to_owned()));
     }
-    Ok(cache.files().publish_wasm(made, &wasm).map_err(CacheError::from)?)
+    Ok(cache.publish_wasm(made, &wasm)?)
 }
 
 /// The step's file from its beginning; it must be one that ends.

@@ -58,6 +58,10 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> LendError + '_ {
     move |error| LendError::Io { path: path.to_owned(), error }
 }
 
+/// How many modules are held at once. Each holds two descriptors; another that is wanted is opened
+/// and checked again.
+const MOST_HELD: usize = 256;
+
 struct Held {
     lendable: Lendable,
     used: Instant,
@@ -143,10 +147,14 @@ impl Lender {
     fn keep(&self, key: &Key, lendable: &Lendable, memory: u64) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.insert(*key, Held { lendable: lendable.clone(), used: Instant::now(), memory });
-        while held.values().map(|held| held.memory).sum::<u64>() > self.most_memory {
+        loop {
+            let too_many = held.len() > MOST_HELD;
+            if !too_many && held.values().map(|held| held.memory).sum::<u64>() <= self.most_memory {
+                break;
+            }
             let oldest = held
                 .iter()
-                .filter(|(other, held)| *other != key && held.memory > 0)
+                .filter(|(other, held)| *other != key && (too_many || held.memory > 0))
                 .min_by_key(|(_, held)| held.used)
                 .map(|(oldest, _)| *oldest);
             let Some(oldest) = oldest else { break };

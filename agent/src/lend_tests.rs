@@ -111,3 +111,21 @@ fn copies_stay_within_their_memory() {
     let held: Vec<bool> = keys.iter().map(|key| lender.held(key).is_some()).collect();
     assert_eq!(held, [false, false, true, true]);
 }
+
+#[test]
+fn descriptors_stay_within_their_number() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().join("cache");
+    let cache = Cache::open(&root, "test".to_owned()).unwrap();
+    let lender = Lender::new(&std::env::current_exe().unwrap(), &root, None, u64::MAX).unwrap();
+    for number in 0..=MOST_HELD {
+        let made = cache.files().begin_module().unwrap();
+        std::fs::write(made.path().join(MODULE_FILE), number.to_le_bytes()).unwrap();
+        let wasm = Digest::of(&number.to_le_bytes());
+        let key = cache.publish(made, &wasm, Tier::Baseline, 1).unwrap();
+        lender.hold(&key, &cache.manifest(&key).unwrap()).unwrap();
+    }
+    let first = cache.key(&Digest::of(&0_usize.to_le_bytes()), Tier::Baseline);
+    assert!(lender.held(&first).is_none());
+    assert_eq!(lender.held.lock().unwrap().len(), MOST_HELD);
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use warmstep_registry::Registries;
@@ -47,6 +48,7 @@ pub(crate) fn configure(arguments: &ServeArguments) -> Result<Config> {
 /// Serves steps until SIGTERM or SIGINT.
 pub(crate) async fn serve(config: Config) -> Result<()> {
     telemetry::start(config.log_format);
+    raise_descriptor_limit();
     let config = Arc::new(config);
     let shared = prepare(Arc::clone(&config)).await?;
     let admin_listener = Listener::bind(&config.cache.join(admin::SOCKET), ADMIN_MODE).await?;
@@ -70,6 +72,16 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
     shared.pipeline.cache().flush()?;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Takes all the descriptors that this process may have: every running step costs one, and many a
+/// system starts its services with 1,024 for the sake of programs that still use `select`.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on open files stays as it was");
+    }
 }
 
 async fn prepare(config: Arc<Config>) -> Result<Arc<Shared>> {

@@ -35,7 +35,7 @@ fn work(cache: &Cache) -> Result<(), CacheError> {
 
 /// A child of another test holds every descriptor of this process for the moment between its fork
 /// and its exec, and with them the lock of a cache that was just closed.
-fn open(root: &Path) -> Cache {
+pub(super) fn open(root: &Path) -> Cache {
     for _ in 0..500 {
         match Cache::open(root, "test".to_owned()) {
             Err(CacheError::Files(FilesError::Locked(_))) => {

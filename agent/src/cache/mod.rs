@@ -17,6 +17,7 @@ mod power_tests;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use warmstep_registry::Digest;
@@ -58,6 +59,9 @@ pub(crate) struct Cache {
     index: Index,
     secret: Secret,
     identity: String,
+    /// What there is at most, in bytes and modules, since it was last counted; nothing before.
+    /// Counting reads the whole index, which ten thousand modules make long.
+    at_most: Mutex<Option<(u64, usize)>>,
 }
 
 impl Cache {
@@ -66,7 +70,7 @@ impl Cache {
         let files = Files::open(root)?;
         let secret = Secret::new(files.secret()?);
         let index = Index::open(&files.index())?;
-        let cache = Self { files, index, secret, identity };
+        let cache = Self { files, index, secret, identity, at_most: Mutex::default() };
         cache.reconcile()?;
         Ok(cache)
     }
@@ -178,7 +182,29 @@ impl Cache {
         Ok(key)
     }
 
+    /// Makes Wasm durable and moves it into place, under the digest that was checked.
+    pub(crate) fn publish_wasm(
+        &self,
+        made: tempfile::NamedTempFile,
+        digest: &Digest,
+    ) -> Result<(), CacheError> {
+        let bytes = made.as_file().metadata().map_or(0, |metadata| metadata.len());
+        self.files.publish_wasm(made, digest)?;
+        self.add(bytes, 1);
+        Ok(())
+    }
+
+    fn add(&self, bytes: u64, modules: usize) {
+        let mut at_most = self.at_most.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((most_bytes, most_modules)) = &mut *at_most {
+            *most_bytes += bytes;
+            *most_modules += modules;
+        }
+    }
+
     fn note(&self, key: &Key, manifest: &Manifest) -> Result<(), CacheError> {
+        // One more, even where it is a second form: more than there is is on the safe side.
+        self.add(manifest.bytes(), 1);
         let record = ModuleRecord {
             wasm: manifest.wasm,
             tier: manifest.tier,
@@ -222,6 +248,12 @@ impl Cache {
         bounds: Bounds,
         kept: impl Fn(&Digest) -> bool,
     ) -> Result<Vec<Digest>, CacheError> {
+        let at_most = *self.at_most.lock().unwrap_or_else(PoisonError::into_inner);
+        if at_most
+            .is_some_and(|(bytes, modules)| bytes <= bounds.bytes && modules <= bounds.modules)
+        {
+            return Ok(Vec::new());
+        }
         let mut there: HashMap<Digest, Candidate> = HashMap::new();
         let candidate = |wasm| Candidate { wasm, bytes: 0, used: 0, kept: kept(&wasm) };
         for (_, record) in self.modules()? {
@@ -233,9 +265,18 @@ impl Cache {
             // Wasm without a compiled form could not be compiled: it was used never.
             there.entry(wasm).or_insert_with(|| candidate(wasm)).bytes += bytes;
         }
+        let (mut bytes, mut modules) = (0, 0);
+        for module in there.values() {
+            bytes += module.bytes;
+            modules += 1;
+        }
         let chosen = evict::choose(there.into_values().collect(), bounds);
         for wasm in &chosen {
             self.remove(wasm)?;
+        }
+        // Before the removals: more than there is, and so on the safe side.
+        if chosen.is_empty() {
+            *self.at_most.lock().unwrap_or_else(PoisonError::into_inner) = Some((bytes, modules));
         }
         Ok(chosen)
     }

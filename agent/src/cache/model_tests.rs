@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+use super::crash_tests::open;
 use super::*;
 
 #[derive(Clone, Debug)]
@@ -44,10 +45,6 @@ struct Model {
 
 fn digest(module: u8) -> Digest {
     Digest::of(&[module])
-}
-
-fn open(root: &Path) -> Cache {
-    Cache::open(root, "test".to_owned()).unwrap()
 }
 
 fn apply(operation: &Operation, cache: &mut Option<Cache>, model: &mut Model, root: &Path) {
@@ -117,7 +114,7 @@ fn compare(cache: &Cache, model: &Model, root: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn the_cache_is_a_map(operations in operations()) {
         let directory = tempfile::tempdir().unwrap();
