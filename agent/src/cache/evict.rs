@@ -67,6 +67,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn no_more_goes_than_has_to(
             there in proptest::collection::vec((0..100_u64, 0..10_u64, any::<bool>()), 0..40),
