@@ -14,9 +14,10 @@ use wasmer_compiler::{
 use wasmer_types::{CompilationProgressCallback, CompileError as WasmerError};
 
 use crate::report::Report;
+use crate::symbols;
 
 /// Raised whenever the same Wasm would give other files although no version changed.
-const EPOCH: u32 = 4;
+const EPOCH: u32 = 5;
 
 /// How much effort goes into the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -70,7 +71,10 @@ fn build(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, WasmerError> {
     let progress = progress();
     let artifact =
         ArtifactBuild::new(&mut inner, wasm, engine.target(), memories, tables, Some(&progress))?;
-    artifact.serialize().map_err(|error| WasmerError::Codegen(error.to_string()))
+    let mut bytes =
+        artifact.serialize().map_err(|error| WasmerError::Codegen(error.to_string()))?;
+    symbols::drop(&mut bytes);
+    Ok(bytes)
 }
 
 /// What decides about the code: part of a compiled module's key in the cache.

@@ -14,6 +14,7 @@ mod limits;
 #[allow(unsafe_code, reason = "an allocator cannot be without")]
 mod memory;
 mod report;
+mod symbols;
 
 use std::fs::File;
 use std::io::Write;

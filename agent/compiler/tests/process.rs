@@ -82,6 +82,25 @@ fn both_tiers_compile_and_report_the_module_first() {
 }
 
 #[test]
+fn the_native_module_has_no_symbol_table() {
+    use object::elf::{FileHeader64, SHT_SYMTAB};
+    use object::read::elf::{FileHeader, SectionHeader};
+    for tier in ["baseline", "optimized"] {
+        let compiled = compile(&wasm(HELLO), &["--tier", tier]);
+        let bytes = std::fs::read(compiled.out.path().join("module")).expect("it was made");
+        let header = FileHeader64::<object::LittleEndian>::parse(&*bytes).expect("it is ELF");
+        let sections = header.sections(object::LittleEndian, &*bytes).expect("it has sections");
+        let kinds = sections.iter().map(|section| section.sh_type(object::LittleEndian));
+        assert!(kinds.clone().count() > 5 && kinds.clone().all(|kind| kind != SHT_SYMTAB));
+        for name in [&b".w.module_info"[..], b".w.traps", b".debug_line"] {
+            let found = sections.section_by_name(object::LittleEndian, name);
+            let (_, section) = found.expect("the loader and backtraces need it");
+            assert!(section.data(object::LittleEndian, &*bytes).is_ok());
+        }
+    }
+}
+
+#[test]
 fn what_is_no_command_is_refused_with_one_line() {
     let truncated = &wasm(HELLO)[..60];
     let cases: [(&[u8], &str); 5] = [
