@@ -2,90 +2,32 @@
 //!
 //! Each part does one thing and none calls another; what follows what is decided here.
 
+mod error;
+mod forms;
+
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
-use warmstep_registry::{Digest, Kind, Reference, Registries, RegistryError};
-use warmstep_wire::exit;
+use warmstep_registry::{Digest, Reference, Registries};
 
 use crate::admission::Source;
-use crate::cache::{Bounds, Cache, CacheError, Key, ModuleRecord, Tier};
-use crate::compile::{CompileError, Compiler};
-use crate::config::{Config, Tiers};
+use crate::cache::{Cache, CacheError, Key, Tier};
+use crate::compile::Compiler;
+use crate::config::Config;
 use crate::failures::Failures;
 use crate::fair::Fair;
-use crate::fetch::{self, FetchError, Wanted};
-use crate::flight::{Flights, Lost, Watcher};
+use crate::fetch::{self, Wanted};
+use crate::flight::{Flights, Watcher};
 use crate::lend::{LendError, Lendable, Lender};
 use crate::peer::Client;
 use crate::uses::{Use, Uses};
+pub(crate) use error::StepError;
 
 /// How often a module may vanish between being found and being lent, before that is an error: it
 /// is evicted, or replaced by a better form.
 const ATTEMPTS: usize = 3;
-
-/// A step's module cannot be lent.
-#[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum StepError {
-    /// There is no such module.
-    #[error("{0}")]
-    NotFound(String),
-    /// The module cannot run.
-    #[error("{0}")]
-    Refused(String),
-    /// Warmstep, or something that it needs, failed.
-    #[error("{0}")]
-    Internal(String),
-}
-
-impl StepError {
-    /// The exit code of the shim.
-    pub(crate) fn code(&self) -> u8 {
-        match self {
-            Self::NotFound(_) => exit::NOT_FOUND,
-            Self::Refused(_) => exit::REFUSED,
-            Self::Internal(_) => exit::INTERNAL,
-        }
-    }
-}
-
-impl From<RegistryError> for StepError {
-    fn from(error: RegistryError) -> Self {
-        // Without the reference, which the step's own message names.
-        let fault = error.fault().to_string();
-        match error.kind() {
-            Kind::NotFound => Self::NotFound(fault),
-            Kind::Refused => Self::Refused(fault),
-            Kind::Temporary { .. } | Kind::Internal => Self::Internal(fault),
-        }
-    }
-}
-
-impl From<CacheError> for StepError {
-    fn from(error: CacheError) -> Self {
-        Self::Internal(error.to_string())
-    }
-}
-
-impl From<FetchError> for StepError {
-    fn from(error: FetchError) -> Self {
-        match error {
-            FetchError::Registry(error) => error.into(),
-            FetchError::File(reason) => Self::Refused(reason),
-            FetchError::NotFound(reason) => Self::NotFound(reason),
-            FetchError::Cache(error) => error.into(),
-            FetchError::Failed(reason) => Self::Internal(reason),
-        }
-    }
-}
-
-impl From<Lost> for StepError {
-    fn from(_: Lost) -> Self {
-        Self::Internal("the agent failed over this module: see its log".to_owned())
-    }
-}
 
 /// How long the parts took, in microseconds; 0 where there was nothing to do.
 #[derive(Clone, Copy, Debug, Default)]
@@ -309,176 +251,6 @@ impl Pipeline {
                 Ok(microseconds(began.elapsed()))
             })
             .await?
-    }
-
-    /// Compiles a module, once however many steps want it, and says how long that took.
-    async fn compile(
-        self: &Arc<Self>,
-        client: Client,
-        wasm: Digest,
-        watcher: &Watcher,
-    ) -> Result<u64, StepError> {
-        let this = Arc::clone(self);
-        self.compiling
-            .join(wasm, watcher, |watcher| async move {
-                let slot = this.compiles.acquire(client).await;
-                let tier = this.compile_for_a_step(wasm, &watcher).await?;
-                drop(slot);
-                if tier.0 == Tier::Baseline {
-                    this.upgrade(wasm);
-                }
-                Ok(tier.1)
-            })
-            .await?
-    }
-
-    /// Compiles with as much effort as a step may wait for.
-    async fn compile_for_a_step(
-        &self,
-        wasm: Digest,
-        watcher: &Watcher,
-    ) -> Result<(Tier, u64), StepError> {
-        let tier = match self.config.tiers {
-            Tiers::BaselineFirst => Tier::Baseline,
-            Tiers::OptimizedOnly => Tier::Optimized,
-        };
-        match self.compile_tier(wasm, tier, false, watcher).await {
-            Ok(took) => Ok((tier, took)),
-            Err(Compiling::Compiler(error @ CompileError::Module(_))) => {
-                self.failures.remember(wasm, &error.to_string());
-                Err(StepError::Refused(error.to_string()))
-            }
-            Err(Compiling::Compiler(error)) => Err(StepError::Internal(error.to_string())),
-            Err(Compiling::Step(error)) => Err(error),
-        }
-    }
-
-    async fn compile_tier(
-        &self,
-        wasm: Digest,
-        tier: Tier,
-        background: bool,
-        watcher: &Watcher,
-    ) -> Result<u64, Compiling> {
-        let began = Instant::now();
-        let cache = Arc::clone(&self.cache);
-        let opened =
-            blocking(move || Ok((cache.files().open_wasm(&wasm)?, cache.files().begin_module()?)));
-        let (Some(file), made) = opened.await? else {
-            return Err(Compiling::Step(StepError::NotFound(format!(
-                "{wasm} is not in the cache: name the module by its reference"
-            ))));
-        };
-        self.compiler.compile(file, tier, made.path(), background, watcher).await?;
-        let took = microseconds(began.elapsed());
-        let cache = Arc::clone(&self.cache);
-        blocking(move || cache.publish(made, &wasm, tier, took)).await?;
-        tracing::info!(%wasm, tier = tier.name(), took_us = took, "compiled");
-        let limits = &self.config.limits;
-        let bounds = Bounds { bytes: limits.cache.as_u64(), modules: limits.cache_modules };
-        if let Err(error) = self.evict(bounds).await {
-            tracing::warn!(%error, "the cache stays over its bounds");
-        }
-        Ok(took)
-    }
-
-    /// Removes what is over the bounds, but nothing that is in use. Says what was removed.
-    pub(crate) async fn evict(&self, bounds: Bounds) -> Result<Vec<Digest>, StepError> {
-        let (cache, uses) = (Arc::clone(&self.cache), self.uses.clone());
-        let removed = blocking(move || cache.evict(bounds, |wasm| uses.contains(wasm))).await?;
-        for wasm in &removed {
-            tracing::info!(%wasm, "evicted");
-            self.release(wasm);
-        }
-        Ok(removed)
-    }
-
-    fn release(&self, wasm: &Digest) {
-        for tier in [Tier::Baseline, Tier::Optimized] {
-            self.lender.release(&self.cache.key(wasm, tier));
-        }
-    }
-
-    /// Compiles a module again, with effort, when nothing else wants the processors.
-    pub(crate) fn upgrade(self: &Arc<Self>, wasm: Digest) {
-        let this = Arc::clone(self);
-        tokio::spawn(async move {
-            let _in_use = this.uses.begin(wasm);
-            let Ok(_slot) = this.upgrades.acquire().await else { return };
-            let (watcher, _) = Watcher::new();
-            match this.compile_tier(wasm, Tier::Optimized, true, &watcher).await {
-                Ok(_) => {
-                    if let Err(error) = this.replace_baseline(&wasm) {
-                        tracing::warn!(%wasm, %error, "the baseline form stays");
-                    }
-                }
-                Err(error) => {
-                    let error = error.into_step();
-                    tracing::warn!(%wasm, %error, "the module stays at its baseline form");
-                }
-            }
-        });
-    }
-
-    /// The optimized form is there. Unless the module was removed meanwhile, it is all of it.
-    fn replace_baseline(&self, wasm: &Digest) -> Result<(), CacheError> {
-        let baseline = self.cache.key(wasm, Tier::Baseline);
-        if self.cache.contains(&baseline)? {
-            self.lender.release(&baseline);
-            self.cache.discard(&baseline)
-        } else {
-            self.remove(wasm).map(drop)
-        }
-    }
-
-    /// Takes up again what an earlier agent did not come to: modules without an optimized form.
-    pub(crate) fn resume_upgrades(self: &Arc<Self>) -> Result<(), CacheError> {
-        for (key, record) in self.cache.modules()? {
-            let ours = key == self.cache.key(&record.wasm, Tier::Baseline);
-            if ours && self.config.tiers == Tiers::BaselineFirst {
-                self.upgrade(record.wasm);
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes a module from the cache. Steps that run it keep what they have.
-    pub(crate) fn remove(&self, wasm: &Digest) -> Result<Option<u64>, CacheError> {
-        self.release(wasm);
-        self.failures.forget(wasm);
-        self.cache.remove(wasm)
-    }
-
-    /// Every compiled form in the cache.
-    pub(crate) fn modules(&self) -> Result<Vec<(Key, ModuleRecord)>, CacheError> {
-        self.cache.modules()
-    }
-}
-
-/// Why one tier did not come to be.
-enum Compiling {
-    Compiler(CompileError),
-    Step(StepError),
-}
-
-impl Compiling {
-    fn into_step(self) -> StepError {
-        match self {
-            Self::Compiler(error) => StepError::Refused(error.to_string()),
-            Self::Step(error) => error,
-        }
-    }
-}
-
-impl From<CompileError> for Compiling {
-    fn from(error: CompileError) -> Self {
-        Self::Compiler(error)
-    }
-}
-
-impl From<StepError> for Compiling {
-    fn from(error: StepError) -> Self {
-        Self::Step(error)
     }
 }
 
