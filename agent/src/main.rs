@@ -33,9 +33,6 @@ use clap::Parser;
 
 use crate::arguments::{Arguments, Command};
 
-/// The threads that serve: a hot step costs microseconds, and the node's processors are the steps'.
-const THREADS: usize = 2;
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match run(arguments) {
@@ -48,8 +45,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build()?;
+    // One thread: a hot step takes it some microseconds, and two would wake each other at every turn.
+    // What takes longer is in processes of its own, or where waiting is allowed.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         match arguments.command {
             Command::Serve(arguments) => serve::serve(serve::configure(&arguments)?).await,
