@@ -89,7 +89,7 @@ impl<'a> Panel<'a> {
         let mut group = Group::new()
             .add(text(10.0, top + 18.0, "title", title))
             .add(self.legend(top + 44.0))
-            .add(end(WIDTH - 10.0, top + 44.0, "small", "to wasmtime"));
+            .add(end(WIDTH - 10.0, top + 18.0, "small", "to wasmtime"));
         let mut middle = top + HEAD + ROW / 2.0;
         for index in 0..self.figures.len() {
             if index % 2 == 0 {
