@@ -3,7 +3,8 @@
 //! The agent sees neither the pods' processes nor their cgroups. But the socket that `accept`
 //! returns belongs to the network namespace of the one who connected, and a pod is a network
 //! namespace: its cookie tells pods apart, cannot be chosen, and is never used again while the
-//! node runs. Pods on the host's network are one client together.
+//! node runs. Pods on the host's network are one client together; a pod that may create network
+//! namespaces can be several, within the limits on all of them.
 
 use std::os::fd::{AsFd, AsRawFd};
 
