@@ -16,13 +16,18 @@ programs := warmstep-shim warmstep-runner warmstep-compiler warmstep-agent
 # Every other member of the workspace; their features are for the programs to choose from.
 libraries = $(filter-out $(programs) warmstep-tests, $(shell \
   cargo metadata --no-deps --format-version 1 | grep -o '"name":"warmstep-[^"]*","version"' | cut -d'"' -f4))
-guests := hello markdown
+guests := hello markdown untrusted
 
 .PHONY: help
 help:
 	@echo 'make demo      run the examples through the real programs and show what each took'
 	@echo 'make bench     measure it beside wasmtime, wasmer and containers: tests/bench/results.md'
 	@echo 'make test      run every test that needs no cluster'
+	@echo 'make e2e       run the tests that need a cluster: a real one, started and ended by them'
+	@echo 'make cluster   start a real one-node cluster with Argo and leave it running'
+	@echo 'make cluster-down'
+	@echo '               end it'
+	@echo 'make images    build the images of agent and shim into target/images, from nothing'
 	@echo 'make soak      the long counts of the tests: an hour'
 	@echo 'make lint      formatting, clippy with warnings as errors, cargo-deny, shellcheck'
 	@echo 'make build     build the programs into target/<host>/release'
@@ -49,6 +54,30 @@ test: setup-test modules
 	set -e; for package in $(programs); do $(test) -p $$package; done
 	$(MAKE) build
 	$(test) -p warmstep-tests
+
+# What a cluster is made of is built once on a machine, which takes a quarter of an hour.
+.PHONY: e2e
+e2e: cluster-images
+	$(build) -p warmstep-tests --bin warmstep-cluster
+	$(test) -p warmstep-tests --test cluster
+
+.PHONY: cluster
+cluster: cluster-images
+	$(build) -p warmstep-tests --bin warmstep-cluster
+	@target/*/release/warmstep-cluster up
+
+.PHONY: cluster-down
+cluster-down:
+	@target/*/release/warmstep-cluster down
+
+.PHONY: images
+images: setup-images build
+	tests/tools/images
+
+.PHONY: cluster-images
+cluster-images: setup-cluster build modules
+	tests/tools/parts >/dev/null
+	tests/tools/images cluster
 
 # The counts that CI shortens. The times are those of two cores.
 .PHONY: soak
@@ -89,6 +118,6 @@ format:
 	cargo fmt --all
 	set -e; for guest in $(guests); do cargo fmt --manifest-path examples/$$guest/Cargo.toml; done
 
-.PHONY: setup-demo setup-bench setup-test setup-ci setup-guest
-setup-demo setup-bench setup-test setup-ci setup-guest: setup-%:
+.PHONY: setup-demo setup-bench setup-test setup-cluster setup-images setup-ci setup-guest
+setup-demo setup-bench setup-test setup-cluster setup-images setup-ci setup-guest: setup-%:
 	@tests/tools/setup $*

@@ -15,6 +15,7 @@
 //! ```
 
 pub mod agent;
+pub mod cluster;
 pub mod examples;
 pub mod figures;
 pub mod interrupt;

@@ -1,0 +1,178 @@
+//! The cluster from outside: it makes the namespaces and the cgroups, waits until all is ready, and
+//! leaves nothing behind when it ends.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::{Pid, Signal, kill_process};
+use warmstep_tests::cluster::{READY, STATE};
+use warmstep_tests::program::Program;
+use warmstep_tests::{cluster, interrupt, paths};
+
+use crate::files::{self, Files, PARTS};
+use crate::{cgroups, network};
+
+/// How long everything may take to come up, on a busy machine.
+const START: Duration = Duration::from_secs(300);
+
+/// How long a keeper may take to clean up.
+const STOP: Duration = Duration::from_secs(60);
+
+/// Keeps a cluster until the process is told to end.
+pub(crate) fn run() -> Result<()> {
+    let _lock = lock()?.context("a cluster is running already: make cluster-down ends it")?;
+    sweep()?;
+    fs::create_dir_all(STATE)?;
+    fs::write(cluster::keeper(), std::process::id().to_string())?;
+    let kept = keep();
+    let swept = sweep();
+    kept.and(swept)
+}
+
+fn keep() -> Result<()> {
+    let files = Files::new();
+    fs::create_dir_all(files.at("logs"))?;
+    fs::write(files.at("argo-module"), argo_module()?)?;
+    cgroups::create()?;
+    let mut inside = Program::start("cluster", namespaces()?, &files.log("cluster"))?;
+    let init = inside.until(START, |program| child(program.pid()))?;
+    network::join(init)?;
+    inside.until(START, |_| files.at(READY).exists().then_some(()))?;
+    println!("ready: {}", files.kubeconfig("admin").display());
+    std::io::stdout().flush()?;
+    loop {
+        if !inside.is_running()? {
+            bail!("the cluster ended by itself: see {}", files.log("cluster").display());
+        }
+        interrupt::check()?;
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// `init` in namespaces of its own, killed with its parent.
+fn namespaces() -> Result<Command> {
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child=KILL"])
+        .args(["--propagation", "private", "--"])
+        .arg(std::env::current_exe()?)
+        .arg("init")
+        .envs(files::environment(&parts()?));
+    Ok(command)
+}
+
+/// Builds what is missing of the parts; tells where they are.
+fn parts() -> Result<Vec<(String, PathBuf)>> {
+    let output = Command::new(paths::root().join("tests/tools/parts"))
+        .args(PARTS)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("tests/tools/parts")?;
+    let text = String::from_utf8(output.stdout)?;
+    let directories: Vec<PathBuf> = text.lines().map(PathBuf::from).collect();
+    if !output.status.success() || directories.len() != PARTS.len() {
+        bail!("tests/tools/parts ended with {}", output.status);
+    }
+    Ok(PARTS.iter().map(|part| (*part).to_owned()).zip(directories).collect())
+}
+
+/// Where Go keeps Argo's module, whose manifests are installed.
+fn argo_module() -> Result<String> {
+    let output = Command::new("go")
+        .args(["list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-workflows/v4"])
+        .current_dir(paths::root().join("tests/cluster/parts/argo"))
+        .output()
+        .context("go")?;
+    let directory = String::from_utf8(output.stdout)?.trim().to_owned();
+    if directory.is_empty() {
+        bail!("go has no copy of Argo's module: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(directory)
+}
+
+/// The one child of a process.
+fn child(process: Pid) -> Option<Pid> {
+    let process = process.as_raw_nonzero();
+    let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
+    Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
+}
+
+/// Starts a keeper that outlives this process, and waits until it is ready.
+pub(crate) fn up() -> Result<()> {
+    let log = PathBuf::from(format!("{STATE}.log"));
+    let file = File::create(&log)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("run").stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    // SAFETY: between fork and exec one system call is made, nothing is allocated.
+    unsafe {
+        command.pre_exec(|| rustix::process::setsid().map(|_| ()).map_err(Into::into));
+    }
+    let mut keeper = command.spawn()?;
+    let deadline = Instant::now() + START;
+    loop {
+        if let Some(status) = keeper.try_wait()? {
+            bail!("the cluster ended with {status}: {}", fs::read_to_string(&log)?.trim());
+        }
+        if cluster::ready() {
+            break;
+        }
+        if interrupt::check().is_err() || Instant::now() > deadline {
+            kill_process(Pid::from_child(&keeper), Signal::TERM)?;
+            keeper.wait()?;
+            bail!("the cluster did not come up: {}", fs::read_to_string(&log)?.trim());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    println!("export KUBECONFIG={}", Files::new().kubeconfig("admin").display());
+    Ok(())
+}
+
+/// Ends the cluster that runs, by its keeper's process id, and sweeps up after one that was killed.
+pub(crate) fn down() -> Result<()> {
+    let deadline = Instant::now() + STOP;
+    loop {
+        if let Some(_lock) = lock()? {
+            sweep()?;
+            let _ = fs::remove_file(format!("{STATE}.log"));
+            return Ok(());
+        }
+        // It holds the lock, so its number is its own.
+        let keeper = fs::read_to_string(cluster::keeper()).unwrap_or_default();
+        if let Some(keeper) = keeper.parse().ok().and_then(Pid::from_raw) {
+            let _ = kill_process(keeper, Signal::TERM);
+        }
+        if Instant::now() > deadline {
+            bail!("the cluster's keeper {keeper} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// Removes what a cluster leaves: its cgroups and its files. Its mounts, interfaces and processes
+/// ended with their namespaces.
+fn sweep() -> Result<()> {
+    cgroups::remove()?;
+    match fs::remove_dir_all(STATE) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).context(STATE.to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// One cluster at a time: its addresses and its cgroup are fixed.
+fn lock() -> Result<Option<File>> {
+    let path = format!("{STATE}.lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path).context(path)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
