@@ -69,9 +69,10 @@ pub(crate) fn admit(
         environment: step.environment,
         directories: step.directories,
         network: step.network,
-        memory: memory(step.memory, limits)?,
+        memory: memory(step.memory, step.usual_memory, limits)?,
         timeout: timeout(step.timeout, limits)?,
         whole_jail: policy.whole_jail.then_some(true),
+        paths: step.paths,
     };
     Ok(Admitted { source, plan })
 }
@@ -113,10 +114,12 @@ fn name(source: &Source, module: &str) -> String {
     .replace('\0', "")
 }
 
-fn memory(asked: Option<u64>, limits: &Limits) -> Result<u64, Denied> {
+/// What a step may have. What is usual for it, it did not ask for: more than there may be is no
+/// reason to refuse it.
+fn memory(asked: Option<u64>, usual: Option<u64>, limits: &Limits) -> Result<u64, Denied> {
     let most = limits.memory_max.as_u64();
     match asked {
-        None => Ok(limits.memory.as_u64()),
+        None => Ok(usual.map_or(limits.memory.as_u64(), |usual| usual.min(most))),
         Some(bytes) if bytes > most => denied(format!(
             "{bytes} bytes of memory are more than the {most} that this node allows (limits.memory_max)"
         )),
@@ -157,7 +160,7 @@ fn matches(pattern: &str, text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use bytesize::ByteSize;
-    use warmstep_wire::message::{DirectoryGrant, Variable};
+    use warmstep_wire::message::{DirectoryGrant, PathGrant, Variable};
 
     use super::*;
 
@@ -170,6 +173,8 @@ mod tests {
             network: Vec::new(),
             memory: None,
             timeout: None,
+            paths: Vec::new(),
+            usual_memory: None,
         }
     }
 
@@ -199,6 +204,36 @@ mod tests {
         assert_eq!(arguments, [b"render".as_slice(), b"--fast"]);
         assert_eq!(admitted.plan.memory, 64 * 1024 * 1024);
         assert_eq!(admitted.plan.timeout, 0);
+    }
+
+    #[test]
+    fn memory_that_is_usual_is_bounded_and_memory_that_is_asked_for_refused() {
+        let limits = Limits {
+            memory: ByteSize::mib(64),
+            memory_max: ByteSize::mib(256),
+            ..Limits::default()
+        };
+        let given = |memory: Option<u64>, usual_memory: Option<u64>| {
+            let asked = Step { memory, usual_memory, ..step("oci://r/m:1") };
+            admit(asked, 0, &Policy::default(), &limits).map(|admitted| admitted.plan.memory >> 20)
+        };
+        let mib = |number: u64| Some(number << 20);
+        assert_eq!(given(None, mib(200)), Ok(200));
+        assert_eq!(given(None, mib(300)), Ok(256));
+        assert_eq!(given(mib(32), mib(300)), Ok(32));
+        assert!(given(mib(300), mib(32)).is_err());
+    }
+
+    #[test]
+    fn single_paths_are_passed_on() {
+        let path = PathGrant {
+            host: b"/tmp/in.md".to_vec().into(),
+            guest: b"/tmp/in.md".to_vec().into(),
+            read_only: true,
+        };
+        let asked = Step { paths: vec![path.clone()], ..step("oci://r/m:1") };
+        let admitted = admit(asked, 0, &Policy::default(), &Limits::default()).unwrap();
+        assert_eq!(admitted.plan.paths, [path]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::UnixStream;
-use warmstep_wire::{PROTOCOL, STEPS_PATH};
+use warmstep_wire::{PROTOCOL, PROTOCOL_WITH_PATHS, STEPS_PATH};
 
 use crate::session::{self, Shared};
 
@@ -58,14 +58,17 @@ fn answer(
         (&Method::GET, "/healthz") => return say(StatusCode::OK, "ok"),
         _ => return say(StatusCode::NOT_FOUND, "there is only POST /v1/steps and GET /healthz"),
     }
-    if request.headers().get(UPGRADE).map(HeaderValue::as_bytes) != Some(PROTOCOL.as_bytes()) {
+    let asked = request.headers().get(UPGRADE).map(HeaderValue::as_bytes);
+    let spoken = [PROTOCOL, PROTOCOL_WITH_PATHS];
+    let Some(protocol) = spoken.into_iter().find(|known| asked == Some(known.as_bytes())) else {
         let mut response = say(
             StatusCode::UPGRADE_REQUIRED,
             &format!("this agent speaks {PROTOCOL}: use a shim of the same major version"),
         );
-        response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+        let spoken = HeaderValue::from_static("warmstep/1, warmstep/1.1");
+        response.headers_mut().insert(UPGRADE, spoken);
         return response;
-    }
+    };
     let Some(handed) = handed.lock().unwrap_or_else(PoisonError::into_inner).take() else {
         return say(StatusCode::BAD_REQUEST, "a connection carries one step");
     };
@@ -73,7 +76,7 @@ fn answer(
     let _ = handed.send(hyper::upgrade::on(&mut request));
     let mut response = say(StatusCode::SWITCHING_PROTOCOLS, "");
     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+    response.headers_mut().insert(UPGRADE, HeaderValue::from_static(protocol));
     response
 }
 

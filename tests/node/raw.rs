@@ -23,6 +23,8 @@ pub(crate) fn step(module: &str) -> Step {
         network: Vec::new(),
         memory: None,
         timeout: None,
+        paths: Vec::new(),
+        usual_memory: None,
     }
 }
 

@@ -15,6 +15,9 @@ pub const MAX_VARIABLES: usize = 16 * 1024;
 /// The most directories of a step: each costs the runner a descriptor (the usual limit is 1,024).
 pub const MAX_DIRECTORIES: usize = 512;
 
+/// The most single paths of a step: each may cost the runner a descriptor while it starts.
+pub const MAX_PATHS: usize = 256;
+
 /// The most addresses of a step.
 pub const MAX_ADDRESSES: usize = 512;
 
@@ -39,6 +42,44 @@ pub(crate) fn directories<Ctx>(
 /// Decodes network grants.
 pub(crate) fn network<Ctx>(d: &mut Decoder<'_>, ctx: &mut Ctx) -> Result<Vec<String>, Error> {
     list(d, ctx, MAX_ADDRESSES, "too many network addresses")
+}
+
+/// Single paths: a list that is left out, or null before later fields, where it is empty.
+pub(crate) mod paths {
+    use minicbor::data::Type;
+    use minicbor::decode::{Decoder, Error};
+    use minicbor::encode::{self, Encode, Encoder, Write};
+
+    use crate::message::PathGrant;
+
+    pub(crate) fn decode<Ctx>(
+        d: &mut Decoder<'_>,
+        ctx: &mut Ctx,
+    ) -> Result<Vec<PathGrant>, Error> {
+        if d.datatype()? == Type::Null {
+            d.null()?;
+            return Ok(Vec::new());
+        }
+        super::list(d, ctx, super::MAX_PATHS, "too many paths")
+    }
+
+    pub(crate) fn encode<Ctx, W: Write>(
+        paths: &Vec<PathGrant>,
+        e: &mut Encoder<W>,
+        ctx: &mut Ctx,
+    ) -> Result<(), encode::Error<W::Error>> {
+        paths.encode(e, ctx)
+    }
+
+    #[allow(clippy::unnecessary_wraps, reason = "minicbor calls it")]
+    pub(crate) fn nil() -> Option<Vec<PathGrant>> {
+        Some(Vec::new())
+    }
+
+    #[allow(clippy::ptr_arg, reason = "minicbor calls it")]
+    pub(crate) fn is_nil(paths: &Vec<PathGrant>) -> bool {
+        paths.is_empty()
+    }
 }
 
 fn list<'b, Ctx, T: Decode<'b, Ctx>>(

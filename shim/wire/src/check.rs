@@ -5,8 +5,8 @@ use std::collections::HashSet;
 
 use minicbor::bytes::ByteVec;
 
-use crate::bounded::{MAX_ADDRESSES, MAX_ARGUMENTS, MAX_DIRECTORIES, MAX_VARIABLES};
-use crate::message::{DirectoryGrant, Step, Variable};
+use crate::bounded::{MAX_ADDRESSES, MAX_ARGUMENTS, MAX_DIRECTORIES, MAX_PATHS, MAX_VARIABLES};
+use crate::message::{DirectoryGrant, PathGrant, Step, Variable};
 
 /// The longest name of a module, in bytes: `PATH_MAX`, as the longest thing it may be is a path.
 pub const MAX_MODULE: usize = 4096;
@@ -51,6 +51,15 @@ pub enum StepError {
     /// Two directories have the same name for the module.
     #[error("two directories are both granted as {0:?}")]
     DirectoryTwice(String),
+    /// A single path is not absolute, has no name of its own, or is not in its simplest form.
+    #[error(
+        "the path {0:?} cannot be granted: it must be absolute, name something below the root, and \
+         contain no `.`, `..` or doubled slash"
+    )]
+    Path(String),
+    /// Two single paths have the same name for the module.
+    #[error("two paths are both granted as {0:?}")]
+    PathTwice(String),
     /// An address is not `HOST:PORT`.
     #[error("{0:?} is not an address of the form HOST:PORT")]
     Address(String),
@@ -70,13 +79,14 @@ impl Step {
         arguments(&self.arguments)?;
         environment(&self.environment)?;
         directories(&self.directories)?;
+        paths(&self.paths)?;
         at_most("network addresses", self.network.len(), MAX_ADDRESSES)?;
         for text in &self.network {
             address(text).ok_or_else(|| StepError::Address(text.clone()))?;
         }
-        match (self.memory, self.timeout) {
-            (Some(0), _) => Err(StepError::Zero("memory limit")),
-            (_, Some(0)) => Err(StepError::Zero("timeout")),
+        match (self.memory, self.usual_memory, self.timeout) {
+            (Some(0), ..) | (_, Some(0), _) => Err(StepError::Zero("memory limit")),
+            (.., Some(0)) => Err(StepError::Zero("timeout")),
             _ => Ok(()),
         }
     }
@@ -142,6 +152,29 @@ fn directories(list: &[DirectoryGrant]) -> Result<(), StepError> {
         }
     }
     Ok(())
+}
+
+fn paths(list: &[PathGrant]) -> Result<(), StepError> {
+    at_most("paths", list.len(), MAX_PATHS)?;
+    let mut guests: HashSet<&[u8]> = HashSet::with_capacity(list.len());
+    for PathGrant { host, guest, .. } in list {
+        for path in [host, guest] {
+            if !is_simple(path) {
+                return Err(StepError::Path(lossy(path)));
+            }
+        }
+        if !guests.insert(guest) {
+            return Err(StepError::PathTwice(lossy(guest)));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a path is absolute and names something, each of its names once and for itself.
+fn is_simple(path: &[u8]) -> bool {
+    let Some(below) = path.strip_prefix(b"/") else { return false };
+    let mut names = below.split(|byte| *byte == b'/');
+    names.all(|name| !matches!(name, b"" | b"." | b"..") && !name.contains(&0))
 }
 
 fn at_most(what: &'static str, count: usize, most: usize) -> Result<(), StepError> {

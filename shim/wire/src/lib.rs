@@ -6,7 +6,9 @@
 //!
 //! Shims outlive agents and agents outlive shims: every field has a number that is never used
 //! again, unknown fields are skipped, and new fields are optional.
-
+//!
+//! What must not be skipped in silence changes the token of the upgrade instead: a step with
+//! [`message::PathGrant`]s is posted as [`PROTOCOL_WITH_PATHS`], which an older agent refuses.
 //!
 //! A new kind of [`message::Reply`] or [`message::Phase`] is an error to a decoder that does not
 //! know it, so an agent sends one only to a shim whose `User-Agent: warmstep/VERSION` is new enough.
@@ -23,10 +25,14 @@ pub mod frame;
 pub mod message;
 pub mod plan;
 
-pub use bounded::{MAX_ADDRESSES, MAX_ARGUMENTS, MAX_DIRECTORIES, MAX_VARIABLES};
+pub use bounded::{MAX_ADDRESSES, MAX_ARGUMENTS, MAX_DIRECTORIES, MAX_PATHS, MAX_VARIABLES};
 
 /// The token of the HTTP `Upgrade` header: name and major version of this protocol.
 pub const PROTOCOL: &str = "warmstep/1";
+
+/// The token for a step that grants single paths: an agent that does not know them refuses it, where
+/// it would otherwise run the step without them.
+pub const PROTOCOL_WITH_PATHS: &str = "warmstep/1.1";
 
 /// The path to which a step is posted.
 pub const STEPS_PATH: &str = "/v1/steps";

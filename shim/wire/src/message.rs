@@ -17,6 +17,24 @@ pub struct DirectoryGrant {
     pub read_only: bool,
 }
 
+/// One file or directory of the step's pod that the module may see, and nothing beside it.
+///
+/// It need not exist: one that may be written may also be created, as whatever the module likes, and
+/// removed. The module sees its directory as a preopen with no other names in it. A symbolic link in
+/// its place is not followed.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct PathGrant {
+    /// The absolute path in the pod. Its directory must exist.
+    #[n(0)]
+    pub host: ByteVec,
+    /// The absolute path under which the module sees it, without `.`, `..` and needless slashes.
+    #[n(1)]
+    pub guest: ByteVec,
+    /// Whether every change is refused.
+    #[n(2)]
+    pub read_only: bool,
+}
+
 /// One environment variable that the module may see.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Variable {
@@ -58,6 +76,15 @@ pub struct Step {
     /// The most time the module may run, in milliseconds; the agent's default without it.
     #[n(6)]
     pub timeout: Option<u64>,
+    /// The single files and directories asked for. A step that has some is posted as
+    /// [`crate::PROTOCOL_WITH_PATHS`].
+    #[n(7)]
+    #[cbor(with = "crate::bounded::paths", has_nil)]
+    pub paths: Vec<PathGrant>,
+    /// What to take for `memory` where that is not said, in bytes, instead of the agent's own
+    /// default; the agent gives no more than it allows.
+    #[n(8)]
+    pub usual_memory: Option<u64>,
 }
 
 /// What a step is waiting for.

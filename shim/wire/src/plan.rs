@@ -3,7 +3,7 @@
 use minicbor::bytes::ByteVec;
 use minicbor::{Decode, Encode};
 
-use crate::message::{DirectoryGrant, Variable};
+use crate::message::{DirectoryGrant, PathGrant, Variable};
 
 /// The largest plan the runner reads, in bytes: a frame's body and what the agent adds to it.
 pub const MAX_PLAN: usize = crate::frame::MAX_BODY + 64 * 1024;
@@ -42,6 +42,10 @@ pub struct Plan {
     /// Whether the step runs only in a jail that has all its layers; not without it.
     #[n(8)]
     pub whole_jail: Option<bool>,
+    /// The admitted single files and directories.
+    #[n(9)]
+    #[cbor(with = "crate::bounded::paths", has_nil)]
+    pub paths: Vec<PathGrant>,
 }
 
 impl Plan {

@@ -5,7 +5,7 @@ mod step;
 
 use step::step;
 use warmstep_wire::check::{StepError, address};
-use warmstep_wire::message::{DirectoryGrant, Step, Variable};
+use warmstep_wire::message::{DirectoryGrant, PathGrant, Step, Variable};
 
 fn directory(host: &[u8], guest: &[u8]) -> DirectoryGrant {
     DirectoryGrant { host: host.to_vec().into(), guest: guest.to_vec().into(), read_only: false }
@@ -74,7 +74,30 @@ fn directories() {
 }
 
 #[test]
+fn paths() {
+    let granted = |list: &[(&[u8], &[u8])]| {
+        let grant = |(host, guest): &(&[u8], &[u8])| PathGrant {
+            host: host.to_vec().into(),
+            guest: guest.to_vec().into(),
+            read_only: false,
+        };
+        Step { paths: list.iter().map(grant).collect(), ..step() }.check()
+    };
+    assert_eq!(granted(&[(b"/a/b", b"/\xff/..."), (b"/a/b", b"/c")]), Ok(()));
+    for path in ["", "/", "a", "./a", "/a/", "/a//b", "//a", "/./a", "/a/..", "/../a", "/a\0b"] {
+        let path = path.as_bytes();
+        for grant in [(path, &b"/g"[..]), (&b"/h"[..], path)] {
+            let error = granted(&[grant]);
+            assert!(matches!(error, Err(StepError::Path(_))), "{path:?}: {error:?}");
+        }
+    }
+    let twice = granted(&[(b"/a", b"/g"), (b"/b", b"/g")]);
+    assert_eq!(twice, Err(StepError::PathTwice("/g".into())));
+}
+
+#[test]
 fn limits() {
+    assert!(matches!(Step { usual_memory: Some(0), ..step() }.check(), Err(StepError::Zero(_))));
     assert!(matches!(Step { memory: Some(0), ..step() }.check(), Err(StepError::Zero(_))));
     assert!(matches!(Step { timeout: Some(0), ..step() }.check(), Err(StepError::Zero(_))));
 }

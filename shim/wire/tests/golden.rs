@@ -2,7 +2,9 @@
 
 use minicbor::bytes::ByteVec;
 use warmstep_wire::frame::{self, HEADER, Header, Kind};
-use warmstep_wire::message::{DirectoryGrant, Outcome, Phase, Reply, Step, Variable};
+use warmstep_wire::message::{
+    DirectoryGrant, Outcome, PathGrant, Phase, Reply, Step, Variable,
+};
 use warmstep_wire::plan::Plan;
 
 /// Hexadecimal bytes, with a comment behind `;` on each line.
@@ -30,7 +32,13 @@ fn step() -> Step {
         network: vec!["h:80".into()],
         memory: Some(65536),
         timeout: None,
+        paths: vec![],
+        usual_memory: None,
     }
+}
+
+fn path(guest: &[u8], read_only: bool) -> PathGrant {
+    PathGrant { host: bytevec(b"/h"), guest: bytevec(guest), read_only }
 }
 
 const STEP: &str = "
@@ -76,8 +84,38 @@ fn the_smallest_step() {
         network: vec![],
         memory: None,
         timeout: Some(1),
+        paths: vec![],
+        usual_memory: None,
     };
     check(Kind::Step, 1, 0, &none, &bytes("87 616d 80 80 80 80 f6 01"));
+}
+
+#[test]
+fn a_step_with_paths() {
+    let small = Step {
+        arguments: vec![],
+        environment: vec![],
+        directories: vec![],
+        network: vec![],
+        memory: None,
+        module: "m".into(),
+        ..step()
+    };
+    let paths = Step { paths: vec![path(b"/i", true), path(b"/o", false)], ..small.clone() };
+    let body = bytes(
+        "88 616d 80 80 80 80 f6 f6                     ; memory and timeout are not there
+         82 83 42 2f68 42 2f69 f5 83 42 2f68 42 2f6f f4 ; paths: host, guest, read-only",
+    );
+    check(Kind::Step, 1, 0, &paths, &body);
+    let usual = Step { usual_memory: Some(1), ..small };
+    check(Kind::Step, 1, 0, &usual, &bytes("89 616d 80 80 80 80 f6 f6 80 01"));
+}
+
+/// What would be skipped by an agent of before is asked for by another name.
+#[test]
+fn tokens() {
+    assert_eq!(warmstep_wire::PROTOCOL, "warmstep/1");
+    assert_eq!(warmstep_wire::PROTOCOL_WITH_PATHS, "warmstep/1.1");
 }
 
 #[test]
@@ -120,7 +158,7 @@ fn outcomes() {
 fn a_plan() {
     let Step { arguments, environment, directories, network, .. } = step();
     let (module, digest) = ("m".into(), "00ff".into());
-    let plan = Plan {
+    let mut plan = Plan {
         module,
         digest,
         arguments,
@@ -130,6 +168,7 @@ fn a_plan() {
         memory: 1,
         timeout: 0,
         whole_jail: None,
+        paths: vec![],
     };
     let body = bytes(
         "88 616d 64 30306666        ; module, digest
@@ -141,15 +180,21 @@ fn a_plan() {
     );
     assert_eq!(plan.encode(), body);
     assert_eq!(Plan::decode(&body).expect("a plan"), plan);
+    plan.paths = vec![path(b"/o", false)];
+    let mut body = body;
+    body[0] = 0x8a;
+    body.extend(bytes("f6  81 83 42 2f68 42 2f6f f4 ; whole_jail, paths"));
+    assert_eq!(plan.encode(), body);
+    assert_eq!(Plan::decode(&body).expect("a plan"), plan);
 }
 
 /// A later version adds fields at the end, whatever is in them.
 #[test]
 fn fields_of_later_versions_are_skipped() {
     let mut longer = bytes(STEP);
-    longer[0] = 0x8b;
+    longer[0] = 0x8d;
     // A map, an indefinite list of a tag and a text, a float, an indefinite byte string.
-    longer.extend(bytes("f6  a1 01 82 02 03  9f c1 00 61 7a ff  fb 3ff8000000000000  5f 41 00 ff"));
+    longer.extend(bytes("f6 f6 f6  a1 01 82 02 03  9f c1 00 61 7a ff  fb 3ff8000000000000  5f 41 00 ff"));
     assert_eq!(minicbor::decode::<Step>(&longer).expect("a step"), step());
 
     let grown = bytes("82 00 84 01 02 03 63 6e6577");

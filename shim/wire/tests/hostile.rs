@@ -137,7 +137,7 @@ fn the_longest_body_and_one_byte_more() {
 fn ten_thousand_deep() {
     // As an unknown field, which is skipped, and in the place of a known one.
     for (list, opening, closing) in [(0x81, 1, 0), (0x9f, 1, 1), (0xa1, 2, 0)] {
-        let mut body = vec![0x88, 0x61, b'm', 0x80, 0x80, 0x80, 0x80, 0xf6, 0xf6];
+        let mut body = vec![0x8a, 0x61, b'm', 0x80, 0x80, 0x80, 0x80, 0xf6, 0xf6, 0xf6, 0xf6];
         let start = body.len();
         for _ in 0..10_000 {
             body.push(list);
@@ -155,17 +155,16 @@ fn ten_thousand_deep() {
 #[test]
 fn lists_longer_than_they_may_be() {
     let list = |field: usize, element: &[u8], count: u32| {
-        let mut body = vec![0x87, 0x61, b'm'];
-        for other in 1..5 {
+        let mut body = vec![0x88, 0x61, b'm'];
+        for other in 1..8 {
             if other == field {
                 body.push(0x9a);
                 body.extend(count.to_be_bytes());
                 body.extend(element.repeat(usize::try_from(count).expect("a count")));
             } else {
-                body.push(0x80);
+                body.push(if other < 5 { 0x80 } else { 0xf6 });
             }
         }
-        body.extend([0xf6, 0xf6]);
         received(&frame(1, 0, &body))
     };
     let address = [0x63, b'h', b':', b'1'];
@@ -174,6 +173,7 @@ fn lists_longer_than_they_may_be() {
         (2, &[0x82, 0x41, b'A', 0x40], warmstep_wire::MAX_VARIABLES),
         (3, &[0x83, 0x41, b'/', 0x41, b'g', 0xf4], warmstep_wire::MAX_DIRECTORIES),
         (4, &address, warmstep_wire::MAX_ADDRESSES),
+        (7, &[0x83, 0x41, b'/', 0x41, b'/', 0xf4], warmstep_wire::MAX_PATHS),
     ] {
         let most = u32::try_from(most).expect("a count");
         list(field, element, most).expect("as many as there may be");

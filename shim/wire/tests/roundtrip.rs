@@ -12,7 +12,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use warmstep_wire::frame::{Kind, receive, send};
-use warmstep_wire::message::{DirectoryGrant, Outcome, Phase, Reply, Step, Variable};
+use warmstep_wire::message::{
+    DirectoryGrant, Outcome, PathGrant, Phase, Reply, Step, Variable,
+};
 use warmstep_wire::plan::Plan;
 
 fn bytes() -> impl Strategy<Value = ByteVec> {
@@ -32,6 +34,12 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn path()(host in bytes(), guest in bytes(), read_only: bool) -> PathGrant {
+        PathGrant { host, guest, read_only }
+    }
+}
+
+prop_compose! {
     fn step()(
         module in ".{0,80}",
         arguments in vec(bytes(), 0..20),
@@ -40,8 +48,13 @@ prop_compose! {
         network in vec(".{0,20}", 0..4),
         memory in option::of(any::<u64>()),
         timeout in option::of(any::<u64>()),
+        paths in vec(path(), 0..8),
+        usual_memory in option::of(any::<u64>()),
     ) -> Step {
-        Step { module, arguments, environment, directories, network, memory, timeout }
+        Step {
+            module, arguments, environment, directories, network, memory, timeout, paths,
+            usual_memory,
+        }
     }
 }
 
@@ -91,7 +104,7 @@ proptest! {
     fn steps(step in step()) {
         prop_assert_eq!(&through(Kind::Step, &step), &step);
         let _ = step.check();
-        let Step { module, arguments, environment, directories, network, .. } = step;
+        let Step { module, arguments, environment, directories, network, paths, .. } = step;
         let plan = Plan {
             module,
             digest: "d".into(),
@@ -102,6 +115,7 @@ proptest! {
             memory: u64::MAX,
             timeout: 0,
             whole_jail: Some(true),
+            paths,
         };
         prop_assert_eq!(Plan::decode(&plan.encode()).expect("a plan"), plan);
     }

@@ -1,6 +1,6 @@
 //! A step to send.
 
-use warmstep_wire::message::{DirectoryGrant, Step, Variable};
+use warmstep_wire::message::{DirectoryGrant, PathGrant, Step, Variable};
 
 /// A step with something in every field.
 pub(crate) fn step() -> Step {
@@ -16,5 +16,11 @@ pub(crate) fn step() -> Step {
         network: vec!["example.org:443".into(), "[::1]:80".into()],
         memory: Some(256 << 20),
         timeout: Some(30_000),
+        paths: vec![PathGrant {
+            host: b"/argo/inputs/artifacts/page".to_vec().into(),
+            guest: b"/tmp/page.md".to_vec().into(),
+            read_only: true,
+        }],
+        usual_memory: Some(192 << 20),
     }
 }
