@@ -43,6 +43,9 @@ The module sees nothing but what these grant, each as often as needed:
       --env NAME[=VALUE]       An environment variable; without a value, the one set here.
       --net HOST:PORT          An address to connect to.
 
+Inside Argo, the step's template grants the inputs and outputs that it declares, and the
+variables of the container's env; what is said here comes on top.
+
 Options:
       --memory BYTES           The most memory of the module, such as 256Mi.
       --timeout TIME           The most time for the module, such as 30s or 1h30m.

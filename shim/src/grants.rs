@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use warmstep_wire::message::{DirectoryGrant, Variable};
+use warmstep_wire::message::{DirectoryGrant, PathGrant, Variable};
 
 use crate::flags;
 
@@ -21,6 +21,10 @@ pub(crate) struct Grants {
     pub(crate) environment: Vec<Variable>,
     /// Addresses, each `HOST:PORT`.
     pub(crate) network: Vec<String>,
+    /// Single files and directories, by absolute path.
+    pub(crate) paths: Vec<PathGrant>,
+    /// The memory that is meant where none is asked for, in bytes.
+    pub(crate) usual_memory: Option<u64>,
 }
 
 /// Why something cannot be granted. All of them end a step as refused.
@@ -42,29 +46,32 @@ pub(crate) enum GrantError {
     Unset(String),
 }
 
-/// The grants that the command line asks for, with `lookup` for variables without a value.
-///
-/// # Errors
-///
-/// When a directory is not there, or a variable is not set.
-pub(crate) fn from_flags(
-    directories: &[flags::Directory],
-    environment: &[flags::Variable],
-    network: &[String],
-    lookup: impl Fn(&OsStr) -> Option<OsString>,
-) -> Result<Grants, GrantError> {
-    let mut grants = Grants { network: network.to_vec(), ..Grants::default() };
-    for flag in directories {
-        grants.directories.push(directory(flag)?);
+impl Grants {
+    /// Adds what the command line asks for, with `lookup` for variables without a value.
+    ///
+    /// # Errors
+    ///
+    /// When a directory is not there, or a variable is not set.
+    pub(crate) fn add_flags(
+        &mut self,
+        directories: &[flags::Directory],
+        environment: &[flags::Variable],
+        network: &[String],
+        lookup: impl Fn(&OsStr) -> Option<OsString>,
+    ) -> Result<(), GrantError> {
+        self.network.extend_from_slice(network);
+        for flag in directories {
+            self.directories.push(directory(flag)?);
+        }
+        for flag in environment {
+            let value = match &flag.value {
+                Some(value) => value.clone(),
+                None => lookup(&flag.name).ok_or_else(|| GrantError::Unset(lossy(&flag.name)))?,
+            };
+            set(&mut self.environment, flag.name.clone(), value);
+        }
+        Ok(())
     }
-    for flag in environment {
-        let value = match &flag.value {
-            Some(value) => value.clone(),
-            None => lookup(&flag.name).ok_or_else(|| GrantError::Unset(lossy(&flag.name)))?,
-        };
-        set(&mut grants.environment, flag.name.clone(), value);
-    }
-    Ok(grants)
 }
 
 fn directory(flag: &flags::Directory) -> Result<DirectoryGrant, GrantError> {
@@ -81,7 +88,7 @@ fn directory(flag: &flags::Directory) -> Result<DirectoryGrant, GrantError> {
 }
 
 /// Sets a variable; said twice, the last one counts, as with every shell.
-fn set(environment: &mut Vec<Variable>, name: OsString, value: OsString) {
+pub(crate) fn set(environment: &mut Vec<Variable>, name: OsString, value: OsString) {
     let variable = Variable { name: name.into_vec().into(), value: value.into_vec().into() };
     match environment.iter_mut().find(|other| other.name == variable.name) {
         Some(other) => *other = variable,
@@ -97,6 +104,16 @@ fn lossy(text: &OsStr) -> String {
 mod tests {
     use super::*;
 
+    fn from_flags(
+        directories: &[flags::Directory],
+        environment: &[flags::Variable],
+        lookup: impl Fn(&OsStr) -> Option<OsString>,
+    ) -> Result<Grants, GrantError> {
+        let mut grants = Grants::default();
+        grants.add_flags(directories, environment, &[], lookup)?;
+        Ok(grants)
+    }
+
     fn flag(host: &Path) -> flags::Directory {
         flags::Directory { host: host.into(), guest: "g".into(), read_only: true }
     }
@@ -107,7 +124,7 @@ mod tests {
 
     #[test]
     fn directories_become_absolute() {
-        let grants = from_flags(&[flag(Path::new("src"))], &[], &[], |_| None).expect("granted");
+        let grants = from_flags(&[flag(Path::new("src"))], &[], |_| None).expect("granted");
         let here = std::env::current_dir().expect("a directory").join("src");
         let host = here.into_os_string().into_vec();
         let guest = b"g".to_vec().into();
@@ -122,10 +139,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("file");
         std::fs::write(&file, "").expect("a file");
-        let error = from_flags(&[flag(&file)], &[], &[], |_| None).expect_err("a file");
+        let error = from_flags(&[flag(&file)], &[], |_| None).expect_err("a file");
         assert!(matches!(error, GrantError::NotADirectory(_)), "{error}");
         let missing = folder.path().join("missing");
-        let error = from_flags(&[flag(&missing)], &[], &[], |_| None).expect_err("missing");
+        let error = from_flags(&[flag(&missing)], &[], |_| None).expect_err("missing");
         assert!(error.to_string().contains(&*missing.to_string_lossy()), "{error}");
     }
 
@@ -138,13 +155,13 @@ mod tests {
             variable("B", Some("")),
             variable("A", Some("2")),
         ];
-        let grants = from_flags(&[], &flags, &[], lookup).expect("granted");
+        let grants = from_flags(&[], &flags, lookup).expect("granted");
         let pair = |name: &str, value: &str| Variable {
             name: name.as_bytes().to_vec().into(),
             value: value.as_bytes().to_vec().into(),
         };
         assert_eq!(grants.environment, [pair("A", "2"), pair("B", "")]);
-        let error = from_flags(&[], &[variable("C", None)], &[], lookup).expect_err("unset");
+        let error = from_flags(&[], &[variable("C", None)], lookup).expect_err("unset");
         assert!(error.to_string().contains("variable C is not set"), "{error}");
     }
 }

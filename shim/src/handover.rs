@@ -10,6 +10,7 @@ use std::time::Duration;
 use warmstep_wire::exit;
 use warmstep_wire::frame::{self, FrameError, Kind};
 use warmstep_wire::message::{Reply, Step};
+use warmstep_wire::{PROTOCOL, PROTOCOL_WITH_PATHS};
 
 use crate::progress::Progress;
 use crate::socket::{self, ConnectError};
@@ -25,6 +26,9 @@ const SILENCE: Duration = Duration::from_secs(900);
 /// How often an agent may be lost while it prepares one step. A step that brings its agent down must
 /// not do so for ever.
 const MAX_LOSSES: u32 = 5;
+
+/// HTTP's answer to a protocol that the server does not speak.
+const UPGRADE_REQUIRED: u16 = 426;
 
 /// The runner, the plan and the module: without one of them there is nothing to become.
 const MIN_LENT: usize = 3;
@@ -91,6 +95,13 @@ pub(crate) enum HandoverError {
         /// What it answered.
         error: UpgradeError,
     },
+    /// The agent would skip the step's single paths.
+    #[error(
+        "the agent at {} is too old to grant single files, as the template of this step asks for: \
+         upgrade warmstep-agent on this node",
+        .0.display()
+    )]
+    TooOld(PathBuf),
     /// The agent stopped talking.
     #[error("the agent has not said anything for {0:?}: its log says why")]
     Silent(Duration),
@@ -130,6 +141,7 @@ impl std::fmt::Display for After {
 #[derive(Debug)]
 pub(crate) struct Handover<'a> {
     socket: &'a Path,
+    protocol: &'static str,
     frame: Vec<u8>,
     file: Option<&'a File>,
 }
@@ -161,7 +173,8 @@ impl<'a> Handover<'a> {
             FrameError::Length(length) => HandoverError::TooLarge(length),
             other => HandoverError::Frame(other),
         })?;
-        Ok(Self { socket, frame, file })
+        let protocol = if step.paths.is_empty() { PROTOCOL } else { PROTOCOL_WITH_PATHS };
+        Ok(Self { socket, protocol, frame, file })
     }
 
     /// Asks until the agent lends or refuses, or the patience is over. Asking again is harmless
@@ -213,7 +226,7 @@ impl<'a> Handover<'a> {
             true => Setback::Away { why: error.to_string(), retry_after: None },
             false => Setback::Final(error.into()),
         })?;
-        upgrade::upgrade(&connection).map_err(|error| self.not_upgraded(error))?;
+        upgrade::upgrade(&connection, self.protocol).map_err(|error| self.not_upgraded(error))?;
         patience.connected();
         self.send(&connection)?;
         let lent = follow(&connection, patience, progress)?;
@@ -225,6 +238,11 @@ impl<'a> Handover<'a> {
             UpgradeError::Cut => Setback::Away { why: error.to_string(), retry_after: None },
             UpgradeError::Unavailable { reason, retry_after } => {
                 Setback::Away { why: reason, retry_after }
+            }
+            UpgradeError::Status { status: UPGRADE_REQUIRED, .. }
+                if self.protocol == PROTOCOL_WITH_PATHS =>
+            {
+                Setback::Final(HandoverError::TooOld(self.socket.into()))
             }
             error => Setback::Final(HandoverError::Stranger { path: self.socket.into(), error }),
         }

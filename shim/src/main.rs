@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 #![cfg_attr(all(target_env = "gnu", not(test)), no_main)]
 
+mod argo;
 mod arguments;
 mod entry;
 mod flags;

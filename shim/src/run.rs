@@ -1,15 +1,18 @@
 //! `warmstep run`: find the module, gather the grants, hand the step over, become the runner.
 
 use std::convert::Infallible;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt;
+use std::path::Path;
 use std::time::Duration;
 
 use warmstep_wire::check::StepError;
 use warmstep_wire::exit;
 use warmstep_wire::message::Step;
 
+use crate::argo::{self, ArgoError};
 use crate::arguments::Run;
-use crate::grants::{self, GrantError, Grants};
+use crate::grants::{GrantError, Grants};
 use crate::handover::{Handover, HandoverError};
 use crate::launch::{self, LaunchError};
 use crate::module::{self, Module, ModuleError};
@@ -26,10 +29,16 @@ use crate::wait::Patience;
 pub(crate) fn run(run: Run) -> Result<Infallible, Failure> {
     let inherited = signals::prepare();
     let Module { name, file } = module::find(&run.module)?;
-    let lookup = |name: &_| std::env::var_os(name);
-    let grants = grants::from_flags(&run.directories, &run.environment, &run.network, lookup)?;
+    let lookup = |name: &OsStr| std::env::var_os(name);
+    let template = argo::granted(Path::new(argo::TEMPLATE), lookup)?;
+    let arguments = match template {
+        Some(_) => argo::whole(run.arguments, lookup),
+        None => run.arguments,
+    };
+    let mut grants = template.unwrap_or_default();
+    grants.add_flags(&run.directories, &run.environment, &run.network, lookup)?;
     let mut progress = Progress::new(&name, run.quiet);
-    let step = step(name, run.arguments, grants, run.memory, run.timeout);
+    let step = step(name, arguments, grants, run.memory, run.timeout);
     step.check()?;
 
     let handover = Handover::new(&run.socket, &step, file.as_ref())?;
@@ -40,7 +49,7 @@ pub(crate) fn run(run: Run) -> Result<Infallible, Failure> {
 
 fn step(
     module: String,
-    arguments: Vec<std::ffi::OsString>,
+    arguments: Vec<OsString>,
     grants: Grants,
     memory: Option<u64>,
     timeout: Option<Duration>,
@@ -53,12 +62,20 @@ fn step(
         network: grants.network,
         memory,
         timeout: timeout.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+        paths: grants.paths,
+        usual_memory: grants.usual_memory,
     }
 }
 
 impl From<ModuleError> for Failure {
     fn from(error: ModuleError) -> Self {
         Self { code: error.code(), reason: error.to_string() }
+    }
+}
+
+impl From<ArgoError> for Failure {
+    fn from(error: ArgoError) -> Self {
+        Self { code: exit::REFUSED, reason: error.to_string() }
     }
 }
 

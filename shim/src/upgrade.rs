@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use rustix::net::RecvFlags;
-use warmstep_wire::{PROTOCOL, STEPS_PATH};
+use warmstep_wire::STEPS_PATH;
 
 /// How long an agent may take to answer the request: it only has to accept and look at it.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -60,22 +60,22 @@ struct Response {
     retry_after: Option<Duration>,
 }
 
-/// Asks for [`PROTOCOL`] on a fresh, blocking connection. Not a byte behind the response is read,
+/// Asks for a protocol on a fresh, blocking connection. Not a byte behind the response is read,
 /// because descriptors may ride on it.
 ///
 /// # Errors
 ///
 /// When the answer is another one than `101 Switching Protocols`, or does not come in time.
-pub(crate) fn upgrade(stream: &UnixStream) -> Result<(), UpgradeError> {
+pub(crate) fn upgrade(stream: &UnixStream, protocol: &str) -> Result<(), UpgradeError> {
     let request = format!(
         "POST {STEPS_PATH} HTTP/1.1\r\nHost: warmstep\r\nConnection: Upgrade\r\n\
-         Upgrade: {PROTOCOL}\r\nUser-Agent: warmstep/{}\r\nContent-Length: 0\r\n\r\n",
+         Upgrade: {protocol}\r\nUser-Agent: warmstep/{}\r\nContent-Length: 0\r\n\r\n",
         env!("CARGO_PKG_VERSION"),
     );
     let deadline = Instant::now() + DEADLINE;
     // A peer that answers and hangs up early has still answered.
     let sent = (&mut &*stream).write_all(request.as_bytes());
-    let response = match (read_head(stream, deadline), sent) {
+    let response = match (read_head(stream, protocol, deadline), sent) {
         (Err(UpgradeError::Cut), _) | (_, Err(_)) => return Err(UpgradeError::Cut),
         (response, Ok(())) => response?,
     };
@@ -94,14 +94,18 @@ pub(crate) fn upgrade(stream: &UnixStream) -> Result<(), UpgradeError> {
     }
 }
 
-fn read_head(stream: &UnixStream, deadline: Instant) -> Result<Response, UpgradeError> {
+fn read_head(
+    stream: &UnixStream,
+    protocol: &str,
+    deadline: Instant,
+) -> Result<Response, UpgradeError> {
     let mut head = Vec::new();
     loop {
         let read = head.len();
         let mut chunk = [0; 1024];
         let peeked = receive(stream, &mut chunk, RecvFlags::PEEK, deadline)?;
         head.extend_from_slice(&chunk[..peeked]);
-        let parsed = parse(&head)?;
+        let parsed = parse(&head, protocol)?;
         // What belongs to the head is taken from the socket, what is behind it stays there.
         let end = parsed.as_ref().map_or(head.len(), |(end, _)| *end);
         receive(stream, &mut chunk[..end - read], RecvFlags::empty(), deadline)?;
@@ -114,7 +118,7 @@ fn read_head(stream: &UnixStream, deadline: Instant) -> Result<Response, Upgrade
 }
 
 /// The response and its length in bytes, once it is whole.
-fn parse(head: &[u8]) -> Result<Option<(usize, Response)>, UpgradeError> {
+fn parse(head: &[u8], protocol: &str) -> Result<Option<(usize, Response)>, UpgradeError> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);
     let end = match response.parse(head) {
@@ -128,7 +132,7 @@ fn parse(head: &[u8]) -> Result<Option<(usize, Response)>, UpgradeError> {
     };
     let response = Response {
         status: response.code.ok_or(UpgradeError::Foreign)?,
-        upgraded: field("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(PROTOCOL)),
+        upgraded: field("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(protocol)),
         length: field("content-length").and_then(|value| value.parse().ok()),
         retry_after: field("retry-after").and_then(|v| v.parse().ok()).map(Duration::from_secs),
     };
@@ -180,12 +184,14 @@ mod tests {
     use super::*;
     use std::io::Read;
 
+    use warmstep_wire::PROTOCOL;
+
     /// Lets another side answer and close, and says what came of it and what was left unread.
     fn answered(answer: &[u8]) -> (Result<(), UpgradeError>, Vec<u8>) {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
         theirs.write_all(answer).expect("an answer");
         theirs.shutdown(std::net::Shutdown::Write).expect("an end");
-        let result = upgrade(&ours);
+        let result = upgrade(&ours, PROTOCOL);
         let mut rest = Vec::new();
         (&mut &ours).read_to_end(&mut rest).expect("the rest");
         (result, rest)
@@ -195,7 +201,7 @@ mod tests {
     fn the_request_is_the_documented_one() {
         let (ours, mut theirs) = UnixStream::pair().expect("a pair");
         theirs.write_all(b"HTTP/1.1 101 .\r\nupgrade: Warmstep/1\r\n\r\n").expect("an answer");
-        upgrade(&ours).expect("upgraded");
+        upgrade(&ours, PROTOCOL).expect("upgraded");
         drop(ours);
         let mut request = String::new();
         theirs.read_to_string(&mut request).expect("a request");
@@ -225,7 +231,7 @@ mod tests {
             }
             theirs
         });
-        upgrade(&ours).expect("upgraded");
+        upgrade(&ours, PROTOCOL).expect("upgraded");
         let mut rest = [0; 4];
         (&mut &ours).read_exact(&mut rest).expect("the rest");
         drop(writer.join().expect("the writer"));
@@ -291,7 +297,7 @@ mod tests {
     fn silence_has_an_end() {
         let (ours, _theirs) = UnixStream::pair().expect("a pair");
         let start = Instant::now();
-        let result = read_head(&ours, start + Duration::from_millis(50)).map(|_| ());
+        let result = read_head(&ours, PROTOCOL, start + Duration::from_millis(50)).map(|_| ());
         assert!(matches!(result, Err(UpgradeError::Silent)), "{result:?}");
         assert!(start.elapsed() < Duration::from_secs(5));
     }

@@ -167,6 +167,8 @@ fn the_agent_is_told_what_the_command_line_says() {
         network: vec!["h:80".into()],
         memory: Some(64 << 20),
         timeout: Some(60_000),
+        paths: vec![],
+        usual_memory: None,
     };
     assert_eq!(step, expected);
     agent.join();

@@ -147,6 +147,18 @@ fn stranger(words: &[&str], visit: impl FnOnce(Connection) + Send + 'static) {
     agent.join();
 }
 
+/// Outside of Argo a step has no single paths, and any agent of this major version will do.
+#[test]
+fn nothing_new_is_asked_for_where_there_is_no_template() {
+    let agent = Agent::once(|mut connection| {
+        let head = connection.answer("HTTP/1.1 426 x\r\ncontent-length: 0\r\n\r\n");
+        assert!(head.contains("\r\nUpgrade: warmstep/1\r\n"), "{head}");
+    });
+    let ended = finish(&mut run(&agent.socket(), &["oci://r/m"]));
+    ended.failed(125, &["is not the socket of an agent for warmstep/1"]);
+    agent.join();
+}
+
 #[test]
 fn other_protocols() {
     let path = "agent.sock is not the socket of an agent for warmstep/1";

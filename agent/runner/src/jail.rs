@@ -5,34 +5,46 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use warmstep_jail::{Confinement, JailError, Network, Profile, enter};
 
-use crate::preview1::Grant;
+use crate::grants::Grants;
+use crate::view::Access;
 use crate::{ending, signals};
 
 /// Enters the jail. Whatever is opened later is beneath a grant.
 ///
 /// `lent` is what is still to be used beside the grants and the process's end; wasmer opens it once
-/// more. A layer that the kernel or the container's profile refuses is an error where `whole` says
+/// more. A layer that the kernel or the container's profile refuses is an error where `whole_jail` says
 /// so; otherwise the outcome tells of it.
 pub(crate) fn confine(
     lent: &[BorrowedFd<'_>],
-    grants: &[Grant],
-    whole: bool,
+    grants: &Grants,
+    whole_jail: bool,
 ) -> Result<(), JailError> {
     let mut keep = lent.to_vec();
     keep.extend(ending::descriptors());
-    let granted = |read_only| -> Vec<BorrowedFd<'_>> {
-        let those = grants.iter().filter(|grant| grant.read_only == read_only);
-        those.map(|grant| grant.directory.as_fd()).collect()
+    let whole = |access| {
+        let those = grants.preopens.iter().filter(|grant| grant.narrow.is_none());
+        those.filter(move |grant| Access::of(grant.read_only) == access)
     };
-    let mut read_only = granted(true);
+    let granted = |access| -> Vec<BorrowedFd<'_>> {
+        let rules = grants.rules.iter().filter(|(_, other)| *other == access);
+        let rules = rules.map(|(found, _)| found.as_fd());
+        whole(access).map(|grant| grant.directory.as_fd()).chain(rules).collect()
+    };
+    // A directory that is narrowed stays open, and is granted to nobody.
+    for grant in &grants.preopens {
+        let entries = grant.narrow.iter().flat_map(|narrow| &narrow.entries);
+        keep.extend(entries.map(|entry| entry.place.0.as_fd()));
+        keep.push(grant.directory.as_fd());
+    }
+    let mut read_only = granted(Access::Read);
     read_only.extend(lent);
     let confinement = Confinement {
         keep: &keep,
         read_only: &read_only,
-        read_write: &granted(false),
+        read_write: &granted(Access::Write),
         network: Network::None,
         profile: Profile::Preview1,
-        demand_all: whole,
+        demand_all: whole_jail,
     };
     // SAFETY: there is one thread, the environment is as the kernel passed it, and all descriptors
     // that are used later are among those that stay.

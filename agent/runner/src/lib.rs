@@ -6,6 +6,7 @@
 
 pub mod beneath;
 mod ending;
+mod grants;
 mod instance;
 mod jail;
 mod limits;
@@ -15,5 +16,6 @@ mod preview1;
 mod signals;
 mod step;
 mod trap;
+mod view;
 
 pub use step::run;

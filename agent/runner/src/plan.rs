@@ -1,14 +1,10 @@
-//! What the agent lends: descriptors by number, the plan in one of them, and the grants it names.
+//! What the agent lends: descriptors by number, and the plan in one of them.
 
 use std::ffi::OsString;
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use warmstep_wire::message::DirectoryGrant;
 use warmstep_wire::plan::{MAX_PLAN, Plan};
-
-use crate::preview1::Grant;
 
 /// Room for most plans, in bytes.
 const USUAL_PLAN: usize = 16 * 1024;
@@ -27,14 +23,6 @@ pub(crate) enum PlanError {
     /// The plan is not one.
     #[error("cannot understand the plan of the step: {0}")]
     Decode(#[from] minicbor::decode::Error),
-    /// A granted directory cannot be opened.
-    #[error("cannot open the granted directory {path}: {error}")]
-    Grant {
-        /// The path in the pod.
-        path: String,
-        /// Why.
-        error: Errno,
-    },
 }
 
 /// The descriptors that were lent.
@@ -101,24 +89,4 @@ pub(crate) fn read(plan: OwnedFd) -> Result<Plan, PlanError> {
         bytes.reserve(USUAL_PLAN);
     }
     Ok(Plan::decode(&bytes)?)
-}
-
-/// Opens the granted directories.
-pub(crate) fn open_grants(directories: &[DirectoryGrant]) -> Result<Vec<Grant>, PlanError> {
-    directories.iter().map(open_grant).collect()
-}
-
-fn open_grant(grant: &DirectoryGrant) -> Result<Grant, PlanError> {
-    let host: &[u8] = &grant.host;
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = match rustix::fs::open(host, flags, Mode::empty()) {
-        // A directory that may be passed through but not listed is still a grant.
-        Err(Errno::ACCESS) => rustix::fs::open(host, flags | OFlags::PATH, Mode::empty()),
-        opened => opened,
-    };
-    let directory = opened.map_err(|error| PlanError::Grant {
-        path: String::from_utf8_lossy(host).into_owned(),
-        error,
-    })?;
-    Ok(Grant { directory, name: grant.guest.to_vec(), read_only: grant.read_only })
 }

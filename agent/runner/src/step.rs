@@ -13,6 +13,7 @@ use wasmer::sys::{EngineBuilder, NativeEngineExt};
 use wasmer::{Engine, FunctionEnv, Store};
 
 use crate::ending;
+use crate::grants::{self, GrantError, Grants};
 use crate::instance::{self, InstanceError};
 use crate::limits::{Budget, Limits, Memories};
 use crate::load;
@@ -25,6 +26,8 @@ use crate::{jail, signals, trap};
 enum StepError {
     #[error(transparent)]
     Plan(#[from] PlanError),
+    #[error(transparent)]
+    Grant(#[from] GrantError),
     #[error(transparent)]
     Jail(#[from] JailError),
     #[error(transparent)]
@@ -39,7 +42,7 @@ impl StepError {
     /// The exit code for it; see `warmstep_wire::exit`.
     fn code(&self) -> u8 {
         match self {
-            Self::Plan(PlanError::Grant { .. }) => exit::REFUSED,
+            Self::Grant(_) => exit::REFUSED,
             Self::Plan(_) | Self::Jail(_) | Self::Load(_) | Self::Image(_) => exit::INTERNAL,
             Self::Instance(InstanceError::Trap(_)) => exit::TRAP,
             Self::Instance(_) => exit::REFUSED,
@@ -73,12 +76,15 @@ fn step(arguments: impl Iterator<Item = OsString>) -> Result<Infallible, StepErr
     ending::prepare(lent.connection);
     signals::prepare();
     let plan = plan::read(lent.plan)?;
-    let grants = plan::open_grants(&plan.directories)?;
+    let grants = grants::open(&plan)?;
     // Everything is open, and nothing of the module has been touched.
     let module = Some(lent.module.as_fd());
     let image = lent.image.as_ref().map(AsFd::as_fd);
     let keep: Vec<_> = module.into_iter().chain(image).collect();
     jail::confine(&keep, &grants, plan.whole_jail == Some(true))?;
+    // Closes what was open for the jail's rules alone.
+    let Grants { preopens, rules } = grants;
+    drop(rules);
 
     let memories = Memories::default();
     let mut engine: Engine = EngineBuilder::headless().engine().into();
@@ -88,7 +94,7 @@ fn step(arguments: impl Iterator<Item = OsString>) -> Result<Infallible, StepErr
     instance::check(&module)?;
 
     let mut store = Store::new(engine);
-    let wasi = wasi(&plan, grants, memories, instance::exported_memory(&module));
+    let wasi = wasi(&plan, preopens, memories, instance::exported_memory(&module));
     let env = FunctionEnv::new(&mut store, wasi);
     let imports = instance::imports(&mut store, &env, &module)?;
     ending::running();

@@ -7,6 +7,7 @@ use rustix::fs::{AtFlags, FileType, RawDir, RawDirEntry, SeekFrom};
 
 use super::Wasi;
 use super::errno::{Errno, Result};
+use super::narrow::Narrow;
 use super::types::{Rights, filetype};
 
 /// The length of witx `dirent`, in bytes; the name comes after it.
@@ -27,9 +28,13 @@ pub(crate) fn readdir(
     let mut memory = wasi.memory()?;
     memory.bytes(result, 4)?;
     let descriptor = wasi.table.directory(fd, Rights::FD_READDIR)?;
-    let hide_parent = descriptor.preopen.is_some();
+    let hide_parent = descriptor.preopen.is_some() || descriptor.narrow.is_some();
     let handle = descriptor.as_fd();
     let out = memory.bytes_mut(buffer, length)?;
+    if let Some(narrow) = descriptor.narrow.as_deref().filter(|narrow| narrow.others.is_none()) {
+        let used = list(out, handle, narrow, cookie)?;
+        return memory.write_u32(result, u32::try_from(used).map_err(|_| Errno::OVERFLOW)?);
+    }
     rustix::fs::seek(handle, SeekFrom::Start(cookie))?;
     let mut space = vec![MaybeUninit::uninit(); out.len().clamp(LEAST, MOST)];
     let mut entries = RawDir::new(handle, &mut space);
@@ -41,6 +46,28 @@ pub(crate) fn readdir(
     memory.write_u32(result, u32::try_from(used).map_err(|_| Errno::OVERFLOW)?)
 }
 
+/// Lists the entries of a narrowed directory that are there; a cookie is the next one's place.
+fn list(out: &mut [u8], directory: BorrowedFd<'_>, narrow: &Narrow, cookie: u64) -> Result<usize> {
+    let own: [&[u8]; 2] = [b".", b".."];
+    let own = own.into_iter().map(|name| (name, directory, &b"."[..]));
+    let entries = narrow.entries.iter();
+    let entries = entries.map(|e| (&e.name[..], e.place.0.as_fd(), &e.place.1[..]));
+    let mut used = 0;
+    let skipped = usize::try_from(cookie).unwrap_or(usize::MAX);
+    for (next, (name, directory, there)) in (1_u64..).zip(own.chain(entries)).skip(skipped) {
+        if used == out.len() {
+            break;
+        }
+        // What is not there, or cannot be seen, is not listed.
+        let Ok(stat) = rustix::fs::statat(directory, there, AtFlags::SYMLINK_NOFOLLOW) else {
+            continue;
+        };
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        used += write(&mut out[used..], next, stat.st_ino, kind, name)?;
+    }
+    Ok(used)
+}
+
 /// Writes as much of an entry as fits, and says how much that is.
 fn put(
     out: &mut [u8],
@@ -49,18 +76,23 @@ fn put(
     hide_parent: bool,
 ) -> Result<usize> {
     let name = entry.file_name().to_bytes();
-    let mut header = [0; HEADER];
-    header[..8].copy_from_slice(&entry.next_entry_cookie().to_le_bytes());
     // What lies above a grant is not the module's business, not even its number.
     let inode = if hide_parent && name == b".." {
         rustix::fs::fstat(directory)?.st_ino
     } else {
         entry.ino()
     };
+    write(out, entry.next_entry_cookie(), inode, kind(directory, entry), name)
+}
+
+/// Writes as much of a witx `dirent` and its name as fits.
+fn write(out: &mut [u8], next: u64, inode: u64, kind: FileType, name: &[u8]) -> Result<usize> {
+    let mut header = [0; HEADER];
+    header[..8].copy_from_slice(&next.to_le_bytes());
     header[8..16].copy_from_slice(&inode.to_le_bytes());
     let length = u32::try_from(name.len()).map_err(|_| Errno::OVERFLOW)?;
     header[16..20].copy_from_slice(&length.to_le_bytes());
-    header[20] = filetype(kind(directory, entry));
+    header[20] = filetype(kind);
     let from_header = out.len().min(HEADER);
     out[..from_header].copy_from_slice(&header[..from_header]);
     let rest = &mut out[from_header..];

@@ -9,6 +9,7 @@ mod errno;
 mod fd;
 mod imports;
 mod memory;
+mod narrow;
 mod open;
 mod path;
 mod poll;
@@ -29,6 +30,7 @@ use self::types::Rights;
 use crate::limits::Memories;
 
 pub(crate) use self::imports::{Imported, import};
+pub(crate) use self::narrow::{Entry, Narrow};
 
 /// A directory of the pod, opened, and the name under which the module sees it.
 #[derive(Debug)]
@@ -39,12 +41,16 @@ pub(crate) struct Grant {
     pub(crate) name: Vec<u8>,
     /// Whether every change is refused.
     pub(crate) read_only: bool,
+    /// The names that it is narrowed to, if it is.
+    pub(crate) narrow: Option<Narrow>,
 }
 
 /// Everything a module can reach through preview 1.
 #[derive(Debug)]
 pub(crate) struct Wasi {
     table: Table,
+    /// Whether some directory is narrowed.
+    narrowed: bool,
     arguments: Strings,
     environment: Strings,
     memories: Memories,
@@ -61,15 +67,15 @@ impl Wasi {
             // SAFETY: nothing in this process closes the first three descriptors.
             Descriptor::stdio(unsafe { BorrowedFd::borrow_raw(number) }, rights)
         });
-        let grants = grants
-            .into_iter()
-            .map(|grant| Descriptor::preopen(grant.directory, grant.name, grant.read_only));
+        let narrowed = grants.iter().any(|grant| grant.narrow.is_some());
+        let grants = grants.into_iter().map(Descriptor::preopen);
         for descriptor in stdio.chain(grants) {
             // A plan has far fewer grants than the table has places.
             let _ = table.insert(descriptor);
         }
         Self {
             table,
+            narrowed,
             arguments: Strings::default(),
             environment: Strings::default(),
             memories,

@@ -1,15 +1,15 @@
 //! `path_open`: what a module asks for, what it may have, and how the kernel is asked.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use super::Wasi;
 use super::errno::{Errno, Result};
+use super::narrow::Place;
 use super::path::{follows, path};
 use super::table::Descriptor;
 use super::types::{FdFlags, Rights, oflags};
-use crate::beneath;
 
 /// The character devices that never block and lead nowhere (major 1 in Linux's devices.txt): null,
 /// zero, full, random, urandom.
@@ -41,37 +41,46 @@ pub(crate) fn open(
     let path = path(wasi, at, length)?;
     let directory = wasi.table.directory(fd, Rights::PATH_OPEN)?;
     let flags = FdFlags::parse(request.flags).ok_or(Errno::INVAL)?;
-    let asked = permit(directory, request)?;
+    let place = match request.open & oflags::CREAT {
+        0 => directory.place(&path)?,
+        _ => directory.place_to_create(&path)?,
+    };
+    let read_only = match place {
+        Place::Itself(_) => directory.read_only,
+        _ => place.is_read_only(),
+    };
+    let asked = permit(directory, read_only, request)?;
 
     let how = how(request, flags, asked)?;
-    let (handle, stat) = reach(directory, &path, how, request)?;
+    let (handle, stat) = reach(&place, how, request)?;
     let kind = FileType::from_raw_mode(stat.st_mode);
     usable(kind, &stat)?;
 
     let meaningful = if kind == FileType::Directory { Rights::DIRECTORY } else { Rights::FILE };
-    let rights = (asked.and(meaningful), inherited(directory, request));
-    let opened = Descriptor::opened(handle, kind, rights, flags, directory);
+    let rights = (asked.and(meaningful), inherited(directory, read_only, request));
+    let mut opened = Descriptor::opened(handle, kind, rights, flags, read_only, directory);
+    if let Place::Itself(_) = place {
+        opened.narrow = directory.narrow.clone();
+    }
     let number = wasi.table.insert(opened)?;
     memory.write_u32(result, number)
 }
 
 /// What is opened beneath the new descriptor may have what was asked for and was not given up.
-fn inherited(directory: &Descriptor, request: Request) -> Rights {
+fn inherited(directory: &Descriptor, read_only: bool, request: Request) -> Rights {
     let asked = Rights(request.rights.1).and(Rights::FILE.or(Rights::DIRECTORY));
     let asked = asked.without(directory.dropped.inheriting);
-    if directory.read_only { asked.read_only() } else { asked }
+    if read_only { asked.read_only() } else { asked }
 }
 
 /// Refuses what the directory's grant does not allow, and what the module gave up; gives the rights
 /// that the descriptor will have.
-fn permit(directory: &Descriptor, request: Request) -> Result<Rights> {
+fn permit(directory: &Descriptor, read_only: bool, request: Request) -> Result<Rights> {
     if request.open & !oflags::ALL != 0 {
         return Err(Errno::INVAL);
     }
     let asked = Rights(request.rights.0);
-    if directory.read_only
-        && (asked.contains(Rights::FD_WRITE) || request.open & oflags::TRUNC != 0)
-    {
+    if read_only && (asked.contains(Rights::FD_WRITE) || request.open & oflags::TRUNC != 0) {
         return Err(Errno::ROFS);
     }
     if asked.intersects(directory.dropped.inheriting) {
@@ -83,7 +92,7 @@ fn permit(directory: &Descriptor, request: Request) -> Result<Rights> {
     if request.open & oflags::TRUNC != 0 {
         directory.require(Rights::PATH_FILESTAT_SET_SIZE)?;
     }
-    Ok(if directory.read_only { asked.read_only() } else { asked })
+    Ok(if read_only { asked.read_only() } else { asked })
 }
 
 /// The flags of the kernel for a request.
@@ -121,37 +130,38 @@ fn how(request: Request, flags: FdFlags, rights: Rights) -> Result<OFlags> {
     Ok(how)
 }
 
-/// Opens the path, and says what it is.
-fn reach(
-    directory: &Descriptor,
-    path: &[u8],
-    how: OFlags,
-    request: Request,
-) -> Result<(OwnedFd, Stat)> {
-    let mode = Mode::from_bits_truncate(0o666);
-    let creates = how.contains(OFlags::CREATE);
-    let handle = if directory.read_only && creates {
-        reach_read_only(directory, path, how, request.open & oflags::EXCL != 0)?
-    } else {
-        beneath::open(directory.as_fd(), path, how, mode)?
+/// Opens the place, and says what is there.
+fn reach(place: &Place<'_>, how: OFlags, request: Request) -> Result<(OwnedFd, Stat)> {
+    let exclusive = request.open & oflags::EXCL != 0;
+    let handle = match place {
+        Place::Itself(directory) => again(*directory, how, exclusive)?,
+        _ if place.is_read_only() && how.contains(OFlags::CREATE) => {
+            reach_read_only(place, how, exclusive)?
+        }
+        _ => place.open(how, Mode::from_bits_truncate(0o666))?,
     };
     let stat = rustix::fs::fstat(&handle)?;
     Ok((handle, stat))
 }
 
+/// A narrowed directory once more. It is not opened: Landlock grants its entries, not itself.
+fn again(directory: BorrowedFd<'_>, how: OFlags, exclusive: bool) -> Result<OwnedFd> {
+    if how.contains(OFlags::CREATE) && exclusive {
+        return Err(Errno::EXIST);
+    }
+    if how.intersects(OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::RDWR) {
+        return Err(Errno::ISDIR);
+    }
+    Ok(rustix::io::fcntl_dupfd_cloexec(directory, 3)?)
+}
+
 /// Opening with `creat` beneath a read-only grant: right for what exists, `EROFS` for what does
 /// not, as on a file system that is mounted read-only.
-fn reach_read_only(
-    directory: &Descriptor,
-    path: &[u8],
-    how: OFlags,
-    exclusive: bool,
-) -> Result<OwnedFd> {
-    let how = how - OFlags::CREATE - OFlags::EXCL;
-    match beneath::open(directory.as_fd(), path, how, Mode::empty()) {
-        Err(rustix::io::Errno::NOENT) => Err(Errno::ROFS),
-        Ok(_) if exclusive => Err(rustix::io::Errno::EXIST.into()),
-        other => Ok(other?),
+fn reach_read_only(place: &Place<'_>, how: OFlags, exclusive: bool) -> Result<OwnedFd> {
+    match place.open(how - OFlags::CREATE - OFlags::EXCL, Mode::empty()) {
+        Err(Errno::NOENT) => Err(Errno::ROFS),
+        Ok(_) if exclusive => Err(Errno::EXIST),
+        other => other,
     }
 }
 

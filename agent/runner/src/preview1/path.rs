@@ -7,8 +7,8 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::Wasi;
 use super::errno::{Errno, Result};
 use super::fd::{timestamps, write_filestat};
+use super::narrow::Place;
 use super::types::{Abi, Rights, SYMLINK_FOLLOW};
-use crate::beneath;
 
 /// The longest path that is looked at, in bytes (`PATH_MAX`).
 const LONGEST: u32 = 4096;
@@ -40,7 +40,8 @@ fn handle(follow: bool) -> OFlags {
 pub(crate) fn create_directory(wasi: &mut Wasi, fd: u32, at: u32, length: u32) -> Result<()> {
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_CREATE_DIRECTORY)?;
-    let (parent, name) = beneath::parent(directory.as_fd(), &path)?;
+    let place = directory.place_to_create(&path)?.to_change()?;
+    let (parent, name) = place.parent(Errno::EXIST)?;
     Ok(rustix::fs::mkdirat(parent, name, Mode::from_bits_truncate(0o777))?)
 }
 
@@ -56,7 +57,7 @@ pub(crate) fn filestat_get(
     let follow = follows(flags)?;
     let path = path(wasi, at, length)?;
     let directory = wasi.table.directory(fd, Rights::PATH_FILESTAT_GET)?;
-    let found = beneath::open(directory.as_fd(), &path, handle(follow), Mode::empty())?;
+    let found = directory.place(&path)?.open(handle(follow), Mode::empty())?;
     let stat = rustix::fs::fstat(found)?;
     write_filestat(wasi, abi, result, &stat)
 }
@@ -74,7 +75,11 @@ pub(crate) fn filestat_set_times(
     let follow = follows(flags)?;
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_FILESTAT_SET_TIMES)?;
-    let found = beneath::open(directory.as_fd(), &path, handle(follow), Mode::empty())?;
+    let place = directory.place(&path)?.to_change()?;
+    if let Place::Itself(_) = place {
+        return Err(Errno::ROFS);
+    }
+    let found = place.open(handle(follow), Mode::empty())?;
     Ok(rustix::fs::utimensat(found, "", &times, AtFlags::EMPTY_PATH)?)
 }
 
@@ -94,13 +99,16 @@ pub(crate) fn link(
     // A second name in a writable grant would make a file of a read-only one writable.
     let source = wasi.table.writable(from_fd, Rights::PATH_LINK_SOURCE)?;
     let target = wasi.table.writable(to_fd, Rights::PATH_LINK_TARGET)?;
-    let (from_parent, from_name) = beneath::parent(source.as_fd(), &from)?;
-    let (to_parent, to_name) = beneath::parent(target.as_fd(), &to)?;
+    let source = source.place(&from)?.to_change()?;
+    let target = target.place_to_create(&to)?.to_change()?;
+    let (from_parent, from_name) = source.parent(Errno::PERM)?;
+    let (to_parent, to_name) = target.parent(Errno::EXIST)?;
     if from_name.ends_with(b"/") || matches!(from_name, b"." | b"..") {
         // It names a directory, or nothing: the kernel would follow a link to find out.
-        beneath::open(source.as_fd(), &from, OFlags::PATH, Mode::empty())?;
+        source.open(OFlags::PATH, Mode::empty())?;
         return Err(Errno::PERM);
     }
+    target.refuse_link(from_parent.as_fd(), from_name)?;
     Ok(rustix::fs::linkat(from_parent, from_name, to_parent, to_name, AtFlags::empty())?)
 }
 
@@ -117,7 +125,7 @@ pub(crate) fn readlink(
     memory.bytes(result, 4)?;
     let path = path(wasi, at, length)?;
     let directory = wasi.table.directory(fd, Rights::PATH_READLINK)?;
-    let found = beneath::open(directory.as_fd(), &path, handle(false), Mode::empty())?;
+    let found = directory.place(&path)?.open(handle(false), Mode::empty())?;
     let link = match rustix::fs::readlinkat(found, "", Vec::new()) {
         // So the kernel says of an empty path that it is no link.
         Err(rustix::io::Errno::NOENT) => return Err(Errno::INVAL),
@@ -132,7 +140,8 @@ pub(crate) fn readlink(
 pub(crate) fn remove_directory(wasi: &mut Wasi, fd: u32, at: u32, length: u32) -> Result<()> {
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_REMOVE_DIRECTORY)?;
-    let (parent, name) = beneath::parent(directory.as_fd(), &path)?;
+    let place = directory.place(&path)?.to_change()?;
+    let (parent, name) = place.parent(Errno::BUSY)?;
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
@@ -148,13 +157,19 @@ pub(crate) fn rename(
     let to = path(wasi, to, to_length)?;
     let source = wasi.table.writable(from_fd, Rights::PATH_RENAME_SOURCE)?;
     let target = wasi.table.writable(to_fd, Rights::PATH_RENAME_TARGET)?;
-    let (from_parent, from_name) = beneath::parent(source.as_fd(), &from)?;
-    let (to_parent, to_name) = beneath::parent(target.as_fd(), &to)?;
+    let source = source.place(&from)?.to_change()?;
+    let target = target.place_to_create(&to)?.to_change()?;
+    let (from_parent, from_name) = source.parent(Errno::BUSY)?;
+    let (to_parent, to_name) = target.parent(Errno::BUSY)?;
+    target.refuse_link(from_parent.as_fd(), from_name)?;
     Ok(rustix::fs::renameat(from_parent, from_name, to_parent, to_name)?)
 }
 
 /// `path_symlink`. What it points to is resolved when it is followed; one that begins at the root
 /// could never be, and would mislead whoever reads the directory later.
+///
+/// Where paths are granted by themselves, Argo reads outputs that lie among other things of the pod:
+/// there, no link points upwards, and none takes the place of an output.
 pub(crate) fn symlink(
     wasi: &mut Wasi,
     (target, target_length): (u32, u32),
@@ -164,10 +179,15 @@ pub(crate) fn symlink(
     let target = path(wasi, target, target_length)?;
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_SYMLINK)?;
-    if target.starts_with(b"/") {
+    let upwards = || target.split(|byte| *byte == b'/').any(|name| name == b"..");
+    if target.starts_with(b"/") || (wasi.narrowed && upwards()) {
         return Err(Errno::PERM);
     }
-    let (parent, name) = beneath::parent(directory.as_fd(), &path)?;
+    let place = directory.place_to_create(&path)?.to_change()?;
+    if let Place::Entry { .. } = place {
+        return Err(Errno::PERM);
+    }
+    let (parent, name) = place.parent(Errno::EXIST)?;
     Ok(rustix::fs::symlinkat(target, parent, name)?)
 }
 
@@ -175,6 +195,7 @@ pub(crate) fn symlink(
 pub(crate) fn unlink_file(wasi: &mut Wasi, fd: u32, at: u32, length: u32) -> Result<()> {
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_UNLINK_FILE)?;
-    let (parent, name) = beneath::parent(directory.as_fd(), &path)?;
+    let place = directory.place(&path)?.to_change()?;
+    let (parent, name) = place.parent(Errno::ISDIR)?;
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?)
 }

@@ -1,11 +1,16 @@
 //! The module's descriptors: what each is, what may be done with it, and where it leads.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
+use super::Grant;
 use super::errno::{Errno, Result};
+use super::narrow::{Narrow, Place};
 use super::types::{FdFlags, Rights};
+use crate::beneath::Parent;
+use crate::view::Access;
 
 /// The most descriptors a module has at once, far above any limit a pod has
 /// (`RLIMIT_NOFILE` ends it first with `EMFILE`).
@@ -51,6 +56,8 @@ pub(crate) struct Descriptor {
     pub(crate) flags: FdFlags,
     /// Whether its grant refuses every change.
     pub(crate) read_only: bool,
+    /// The names that it is narrowed to, if it is.
+    pub(crate) narrow: Option<Arc<Narrow>>,
     /// The name under which it was granted, if it was.
     pub(crate) preopen: Option<Vec<u8>>,
 }
@@ -85,21 +92,24 @@ impl Descriptor {
             dropped: Dropped::NOTHING,
             flags: if append { FdFlags::APPEND } else { FdFlags(0) },
             read_only: false,
+            narrow: None,
             preopen: None,
         }
     }
 
     /// A granted directory.
-    pub(crate) fn preopen(handle: OwnedFd, name: Vec<u8>, read_only: bool) -> Self {
+    pub(crate) fn preopen(grant: Grant) -> Self {
+        let Grant { directory, name, read_only, narrow } = grant;
         let (rights, inheriting) = (Rights::DIRECTORY, Rights::DIRECTORY.or(Rights::FILE));
         Self {
-            handle: Handle::Own(handle),
+            handle: Handle::Own(directory),
             kind: FileType::Directory,
             rights: if read_only { rights.read_only() } else { rights },
             inheriting: if read_only { inheriting.read_only() } else { inheriting },
             dropped: Dropped::NOTHING,
             flags: FdFlags(0),
             read_only,
+            narrow: narrow.map(Arc::new),
             preopen: Some(name),
         }
     }
@@ -110,6 +120,7 @@ impl Descriptor {
         kind: FileType,
         (rights, inheriting): (Rights, Rights),
         flags: FdFlags,
+        read_only: bool,
         directory: &Self,
     ) -> Self {
         // What was given up for what lies beneath is given up there too.
@@ -121,7 +132,8 @@ impl Descriptor {
             inheriting,
             dropped: Dropped { base: lost, inheriting: lost },
             flags,
-            read_only: directory.read_only,
+            read_only,
+            narrow: None,
             preopen: None,
         }
     }
@@ -138,6 +150,7 @@ impl Descriptor {
             dropped: Dropped::NOTHING,
             flags,
             read_only: false,
+            narrow: None,
             preopen: None,
         }
     }
@@ -171,9 +184,31 @@ impl Descriptor {
         Ok(())
     }
 
-    /// Refuses what would change something beneath a read-only grant.
+    /// Refuses to change it where its grant is read-only. A directory that is narrowed is the pod's:
+    /// only its entries are the module's.
     pub(crate) fn require_writable(&self) -> Result<()> {
-        if self.read_only { Err(Errno::ROFS) } else { Ok(()) }
+        if self.read_only || self.narrow.is_some() { Err(Errno::ROFS) } else { Ok(()) }
+    }
+
+    /// Where a path leads that is resolved in it.
+    pub(crate) fn place<'a>(&'a self, path: &'a [u8]) -> Result<Place<'a>> {
+        self.leads(path, false)
+    }
+
+    /// Where a path leads whose last name need not be there yet.
+    pub(crate) fn place_to_create<'a>(&'a self, path: &'a [u8]) -> Result<Place<'a>> {
+        self.leads(path, true)
+    }
+
+    fn leads<'a>(&'a self, path: &'a [u8], creates: bool) -> Result<Place<'a>> {
+        match &self.narrow {
+            Some(narrow) => narrow.place(self.as_fd(), path, creates),
+            None => Ok(Place::Beneath {
+                directory: Parent::Same(self.as_fd()),
+                path,
+                access: Access::of(self.read_only),
+            }),
+        }
     }
 }
 
@@ -242,7 +277,9 @@ impl Table {
     /// A read-only grant is named as such first: it is the clearer answer.
     pub(crate) fn writable(&self, number: u32, rights: Rights) -> Result<&Descriptor> {
         let descriptor = self.directory(number, Rights::NONE)?;
-        descriptor.require_writable()?;
+        if descriptor.read_only {
+            return Err(Errno::ROFS);
+        }
         descriptor.require(rights)?;
         Ok(descriptor)
     }

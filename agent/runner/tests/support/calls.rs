@@ -7,6 +7,7 @@ pub(crate) mod errno {
     pub(crate) const ACCES: u16 = 2;
     pub(crate) const AGAIN: u16 = 6;
     pub(crate) const BADF: u16 = 8;
+    pub(crate) const BUSY: u16 = 10;
     pub(crate) const EXIST: u16 = 20;
     pub(crate) const FAULT: u16 = 21;
     pub(crate) const INVAL: u16 = 28;

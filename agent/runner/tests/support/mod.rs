@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use minicbor::bytes::ByteVec;
 use rustix::fs::MemfdFlags;
 use warmstep_wire::frame::{self, Kind};
-use warmstep_wire::message::{DirectoryGrant, Outcome, Variable};
+use warmstep_wire::message::{DirectoryGrant, Outcome, PathGrant, Variable};
 use warmstep_wire::plan::Plan;
 
 use self::artifact::Artifact;
@@ -79,6 +79,7 @@ impl Step {
             memory: 1 << 30,
             timeout: 60_000,
             whole_jail: None,
+            paths: Vec::new(),
         };
         Self {
             artifact,
@@ -114,6 +115,16 @@ impl Step {
 
     pub(crate) fn grant(mut self, host: &Path, guest: &str, read_only: bool) -> Self {
         self.plan.directories.push(DirectoryGrant {
+            host: host.as_os_str().as_encoded_bytes().to_vec().into(),
+            guest: guest.as_bytes().to_vec().into(),
+            read_only,
+        });
+        self
+    }
+
+    /// Grants one path, under another name.
+    pub(crate) fn path(mut self, host: &Path, guest: &str, read_only: bool) -> Self {
+        self.plan.paths.push(PathGrant {
             host: host.as_os_str().as_encoded_bytes().to_vec().into(),
             guest: guest.as_bytes().to_vec().into(),
             read_only,

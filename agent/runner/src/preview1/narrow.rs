@@ -1,0 +1,204 @@
+//! A directory of which the module sees some names only, and where each of its paths leads.
+//!
+//! An entry is opened by its name alone and never followed where it is a symbolic link; what lies
+//! below it resolves beneath it. So whatever a module puts in an entry's place, it stays there.
+
+use std::borrow::Cow;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+
+use super::errno::{Errno, Result};
+use crate::beneath::{self, Parent};
+use crate::view::Access;
+
+/// The names that a directory is narrowed to.
+#[derive(Debug)]
+pub(crate) struct Narrow {
+    /// Each entry, once.
+    pub(crate) entries: Vec<Entry>,
+    /// How other names are seen; not at all without it.
+    pub(crate) others: Option<Access>,
+}
+
+/// One name in a directory that is narrowed.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Its name for the module.
+    pub(crate) name: Vec<u8>,
+    /// What may be done with it.
+    pub(crate) access: Access,
+    /// The directory it is in, and its name there.
+    pub(crate) place: (OwnedFd, Vec<u8>),
+}
+
+impl Narrow {
+    /// Whether nothing of it can be changed.
+    pub(crate) fn is_read_only(&self) -> bool {
+        let changes = |access| access == Access::Write;
+        !self.others.is_some_and(changes) && !self.entries.iter().any(|e| changes(e.access))
+    }
+
+    /// Where a path leads that is resolved in it. A name that is not there cannot be created either.
+    pub(crate) fn place<'a>(
+        &'a self,
+        itself: BorrowedFd<'a>,
+        path: &'a [u8],
+        creates: bool,
+    ) -> Result<Place<'a>> {
+        let Some((name, below)) = first(path)? else { return Ok(Place::Itself(itself)) };
+        let Some(entry) = self.entries.iter().find(|entry| entry.name == name) else {
+            return match self.others {
+                Some(access) => {
+                    let directory = Parent::Same(itself);
+                    Ok(Place::Beneath { directory, path, access })
+                }
+                None if creates && below.iter().all(|byte| *byte == b'/') => Err(Errno::ACCES),
+                None => Err(Errno::NOENT),
+            };
+        };
+        let (directory, name) = (entry.place.0.as_fd(), &entry.place.1[..]);
+        let slashes = below.iter().take_while(|byte| **byte == b'/').count();
+        if slashes == below.len() {
+            let name = if slashes == 0 { name.into() } else { [name, b"/"].concat().into() };
+            return Ok(Place::Entry { directory, name, access: entry.access });
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+        let directory = Parent::Below(opened);
+        Ok(Place::Beneath { directory, path: &below[slashes..], access: entry.access })
+    }
+}
+
+/// Splits a path behind its first name; a path to the directory itself has none.
+fn first(path: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
+    match path {
+        [] => return Err(Errno::NOENT),
+        [b'/', ..] => return Err(Errno::PERM),
+        _ => {}
+    }
+    let mut rest = path;
+    loop {
+        let end = rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
+        match rest.split_at(end) {
+            (b"" | b".", below) => match below.iter().position(|byte| *byte != b'/') {
+                Some(next) => rest = &below[next..],
+                None => return Ok(None),
+            },
+            (b"..", _) => return Err(Errno::PERM),
+            split => return Ok(Some(split)),
+        }
+    }
+}
+
+/// Where a path of the module leads.
+#[derive(Debug)]
+pub(crate) enum Place<'a> {
+    /// To the narrowed directory itself.
+    Itself(BorrowedFd<'a>),
+    /// To one of its entries: a name in a directory, with a slash where the path had one.
+    Entry {
+        /// The directory it is in.
+        directory: BorrowedFd<'a>,
+        /// Its name there.
+        name: Cow<'a, [u8]>,
+        /// What may be done with it.
+        access: Access,
+    },
+    /// Beneath a directory, wherever that may be.
+    Beneath {
+        /// The directory.
+        directory: Parent<'a>,
+        /// The path that is resolved beneath it.
+        path: &'a [u8],
+        /// What may be done there.
+        access: Access,
+    },
+}
+
+impl Place<'_> {
+    /// Whether every change is refused.
+    pub(crate) fn is_read_only(&self) -> bool {
+        match self {
+            Self::Itself(_) => true,
+            Self::Entry { access, .. } | Self::Beneath { access, .. } => *access == Access::Read,
+        }
+    }
+
+    /// Refuses where nothing may be changed. Of a narrowed directory itself, the calls tell.
+    pub(crate) fn to_change(self) -> Result<Self> {
+        match self {
+            Self::Itself(_) => Ok(self),
+            _ if self.is_read_only() => Err(Errno::ROFS),
+            _ => Ok(self),
+        }
+    }
+
+    /// Opens it. An entry that is a symbolic link is `ELOOP`, unless the link itself is asked for.
+    pub(crate) fn open(&self, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+        match self {
+            Self::Itself(directory) => {
+                Ok(rustix::fs::openat(directory, c".", flags | OFlags::CLOEXEC, mode)?)
+            }
+            Self::Entry { directory, name, .. } => open_entry(*directory, name, flags, mode),
+            Self::Beneath { directory, path, .. } => {
+                Ok(beneath::open(directory.as_fd(), path, flags, mode)?)
+            }
+        }
+    }
+
+    /// The directory of its last name, and that name with the slashes after it, as
+    /// [`beneath::parent`]; `itself` is the answer where there is no name.
+    pub(crate) fn parent(&self, itself: Errno) -> Result<(Parent<'_>, &[u8])> {
+        match self {
+            Self::Itself(_) => Err(itself),
+            Self::Entry { directory, name, .. } => Ok((Parent::Same(*directory), name)),
+            Self::Beneath { directory, path, .. } => Ok(beneath::parent(directory.as_fd(), path)?),
+        }
+    }
+
+    /// Refuses to put a symbolic link in an entry's place: Argo follows one when it saves outputs.
+    pub(crate) fn refuse_link(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+        let Self::Entry { .. } = self else { return Ok(()) };
+        let stat = rustix::fs::statat(directory, unslashed(name), AtFlags::SYMLINK_NOFOLLOW)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => Err(Errno::PERM),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn open_entry(
+    directory: BorrowedFd<'_>,
+    name: &[u8],
+    flags: OFlags,
+    mode: Mode,
+) -> Result<OwnedFd> {
+    let plain = unslashed(name);
+    let mut how = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+    if plain.len() < name.len() {
+        if flags.contains(OFlags::CREATE) {
+            return Err(Errno::ISDIR);
+        }
+        // The kernel would follow a link that a slash comes after.
+        how |= OFlags::DIRECTORY;
+    }
+    let opened = loop {
+        match rustix::fs::openat(directory, plain, how, mode) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    let wants_target = flags.contains(OFlags::PATH) && !flags.contains(OFlags::NOFOLLOW);
+    if wants_target && is_link(&opened)? { Err(Errno::LOOP) } else { Ok(opened) }
+}
+
+fn is_link(opened: &OwnedFd) -> Result<bool> {
+    let stat = rustix::fs::fstat(opened)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+}
+
+fn unslashed(name: &[u8]) -> &[u8] {
+    let end = name.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    &name[..end]
+}
