@@ -214,7 +214,7 @@ mod tests {
             ..Limits::default()
         };
         let given = |memory: Option<u64>, usual_memory: Option<u64>| {
-            let asked = Step { memory, usual_memory, ..step("oci://r/m:1") };
+            let asked = Step { memory, usual_memory, ..step("oci://localhost:5000/hello:1") };
             admit(asked, 0, &Policy::default(), &limits).map(|admitted| admitted.plan.memory >> 20)
         };
         let mib = |number: u64| Some(number << 20);
@@ -231,7 +231,7 @@ mod tests {
             guest: b"/tmp/in.md".to_vec().into(),
             read_only: true,
         };
-        let asked = Step { paths: vec![path.clone()], ..step("oci://r/m:1") };
+        let asked = Step { paths: vec![path.clone()], ..step("oci://localhost:5000/hello:1") };
         let admitted = admit(asked, 0, &Policy::default(), &Limits::default()).unwrap();
         assert_eq!(admitted.plan.paths, [path]);
     }

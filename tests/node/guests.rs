@@ -66,6 +66,16 @@ pub(crate) fn traps() -> Vec<u8> {
     guest(r#"(func $deep unreachable) (func (export "_start") (call $deep))"#)
 }
 
+/// Grows its memory by so much, and ends well if that was given.
+pub(crate) fn grows(mebibytes: u32) -> Vec<u8> {
+    guest(&format!(
+        r#"
+  (func (export "_start")
+    (if (i32.eq (memory.grow (i32.const {})) (i32.const -1)) (then (call $exit (i32.const 3)))))"#,
+        mebibytes * 16
+    ))
+}
+
 /// Never ends.
 pub(crate) fn spins() -> Vec<u8> {
     guest(r#"(func (export "_start") (loop $again (br $again)))"#)
