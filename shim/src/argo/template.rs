@@ -91,9 +91,6 @@ impl Template {
     pub(crate) fn choose(&self, name: &str) -> Option<Chosen<'_>> {
         let step = |container, has_script| Chosen { container, is_step: true, has_script };
         let is_named = |container: &&Container| container.name.as_deref() == Some(name);
-        let named = |list: &'_ Option<Vec<Container>>| {
-            list.iter().flatten().position(|container| is_named(&container))
-        };
         if let Some(script) = self.script.as_ref().filter(|_| name == MAIN) {
             let has_script = script.source.as_ref().is_some_and(|source| !source.is_empty());
             return Some(step(script, has_script));
@@ -105,13 +102,9 @@ impl Template {
         if let Some(container) = set.into_iter().flatten().find(is_named) {
             return Some(step(container, false));
         }
-        for beside in [&self.sidecars, &self.init_containers] {
-            if let Some(at) = named(beside) {
-                let container = beside.as_ref()?.get(at)?;
-                return Some(Chosen { container, is_step: false, has_script: false });
-            }
-        }
-        None
+        let beside = [&self.sidecars, &self.init_containers].into_iter().flatten().flatten();
+        let container = beside.into_iter().find(is_named)?;
+        Some(Chosen { container, is_step: false, has_script: false })
     }
 
     /// The paths of all input artifacts.

@@ -218,7 +218,7 @@ fn a_template_that_may_not_be_read() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("template");
     std::fs::write(&path, CONTAINER).expect("a file");
-    let nobody = std::fs::Permissions::from_mode(0);
+    let nobody = std::fs::Permissions::from_mode(0o000);
     std::fs::set_permissions(&path, nobody).expect("permissions");
     assert!(matches!(granted(&path, |_| None), Err(ArgoError::Read { .. })));
 }
