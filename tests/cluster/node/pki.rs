@@ -31,7 +31,9 @@ pub(crate) fn write(files: &Files) -> Result<()> {
     let server = CertificateParams::new(names.map(str::to_owned))?.signed_by(&key, &issuer)?;
     fs::write(files.at("server.pem"), server.pem())?;
     fs::write(files.at("server.key"), key.serialize_pem())?;
-    fs::write(files.at("accounts.key"), KeyPair::generate()?.serialize_pem())?;
+    let accounts = KeyPair::generate()?;
+    fs::write(files.at("accounts.key"), accounts.serialize_pem())?;
+    fs::write(files.at("accounts.pub"), accounts.public_key_pem())?;
 
     let mut tokens = String::new();
     for (name, user, group) in USERS {

@@ -35,7 +35,7 @@ pub(crate) fn apiserver(files: &Files) -> Result<Program> {
         .arg(flag("tls-cert-file", "server.pem"))
         .arg(flag("tls-private-key-file", "server.key"))
         .arg(flag("token-auth-file", "tokens.csv"))
-        .arg(flag("service-account-key-file", "accounts.key"))
+        .arg(flag("service-account-key-file", "accounts.pub"))
         .arg(flag("service-account-signing-key-file", "accounts.key"))
         .arg("--service-account-issuer=https://kubernetes.default.svc")
         .args(["--authorization-mode=Node,RBAC", "--enable-admission-plugins=NodeRestriction"])
@@ -62,6 +62,8 @@ pub(crate) fn controller_manager(files: &Files) -> Result<Program> {
         .arg(files.kubeconfig("controller-manager"))
         .arg(format!("--service-account-private-key-file={}", files.at("accounts.key").display()))
         .arg(format!("--root-ca-file={}", files.at("ca.pem").display()))
+        // Each controller then has the permissions that Kubernetes gives it, and needs.
+        .arg("--use-service-account-credentials=true")
         .args(["--leader-elect=false", "--bind-address=127.0.0.1"])
         .arg(format!("--cert-dir={}", files.at("controller-manager").display()));
     Program::start("kube-controller-manager", command, &files.log("kube-controller-manager"))
