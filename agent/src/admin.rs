@@ -22,6 +22,7 @@ use crate::cache::{Bounds, Tier};
 use crate::flight::Watcher;
 use crate::layers::Process;
 use crate::peer::Client;
+use crate::prewarm;
 use crate::recent::{Counts, StepRecord};
 use crate::session::Shared;
 
@@ -49,6 +50,8 @@ pub(crate) struct Status {
     pub(crate) waiting: usize,
     /// Layers of the jails that the kernel or the container's profile refuses, by process.
     pub(crate) missing_layers: BTreeMap<Process, String>,
+    /// What is made warm before a step asks.
+    pub(crate) prewarm: prewarm::Status,
     /// Counts since it started.
     pub(crate) counts: Counts,
     /// The last steps, oldest first.
@@ -146,11 +149,12 @@ fn status(shared: &Shared) -> Result<Status, String> {
     }
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        socket: shared.config.socket.display().to_string(),
+        socket: shared.live.get().socket.display().to_string(),
         modules,
         bytes,
         waiting: shared.waiting.taken(),
         missing_layers: shared.layers.missing(),
+        prewarm: shared.prewarmer.status(),
         counts: shared.recent.counts(),
         recent: shared.recent.steps(),
     })
@@ -198,7 +202,7 @@ async fn prewarm_one(shared: &Shared, module: String) -> Fared {
         done: None,
         error: Some(error),
     };
-    let source = match admission::source(&module, 0, &shared.config.policy) {
+    let source = match admission::source(&module, 0, &shared.live.get().policy) {
         Ok(source) => source,
         Err(denied) => return failed(denied.to_string()),
     };
@@ -233,7 +237,7 @@ fn remove_one(shared: &Shared, module: String) -> Fared {
 
 /// Removes what was used least recently, and says what.
 async fn gc(shared: &Shared, shrink: &Shrink) -> Result<Vec<Fared>, String> {
-    let limits = &shared.config.limits;
+    let limits = &shared.live.get().limits;
     let bounds = Bounds {
         bytes: shrink.bytes.unwrap_or(limits.cache.as_u64()),
         modules: limits.cache_modules,

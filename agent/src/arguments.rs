@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Serve the steps of this node until SIGTERM.
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
     /// List the modules in the running agent's cache.
     Ls(ClientArguments),
     /// Show how the running agent is doing.
@@ -105,6 +105,18 @@ pub(crate) struct ServeArguments {
     /// How long waiting steps are still served after SIGTERM [default: 25s].
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, env = "WARMSTEP_DRAIN")]
     pub(crate) drain: Option<Duration>,
+    /// A directory whose `*.wasm` files are made warm [default: none].
+    #[arg(long, value_name = "DIR", env = "WARMSTEP_MODULES_DIR")]
+    pub(crate) modules_dir: Option<PathBuf>,
+    /// Whether the API server is watched for modules to make warm [default: in a pod with a token].
+    #[arg(long, value_name = "BOOL", env = "WARMSTEP_KUBERNETES")]
+    pub(crate) kubernetes: Option<bool>,
+    /// How the API server is reached [default: as from a pod].
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The node's name in Kubernetes Events [default: the host's name].
+    #[arg(long, value_name = "NAME", env = "WARMSTEP_NODE")]
+    pub(crate) node: Option<String>,
     /// How lines are logged [default: text].
     #[arg(long, value_enum, env = "WARMSTEP_LOG_FORMAT")]
     pub(crate) log_format: Option<LogFormat>,

@@ -1,5 +1,6 @@
 //! The commands that talk to the running agent: `ls`, `status`, `prewarm`, `rm`.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,6 +18,7 @@ use tokio::net::UnixStream;
 
 use crate::admin::{Fared, Module, Named, SOCKET, Shrink, Status};
 use crate::arguments::{ClientArguments, GcArguments, ModulesArguments, Output};
+use crate::prewarm;
 
 /// How many steps `status` shows a person.
 const SHOWN_STEPS: usize = 10;
@@ -67,6 +69,7 @@ pub(crate) async fn status(arguments: &ClientArguments) -> Result<()> {
     for (process, missing) in &status.missing_layers {
         println!("jail of {}: without {missing}", process.name());
     }
+    print_prewarm(&status.prewarm);
     if status.recent.is_empty() {
         return Ok(());
     }
@@ -84,6 +87,42 @@ pub(crate) async fn status(arguments: &ClientArguments) -> Result<()> {
     }
     println!("{table}");
     Ok(())
+}
+
+fn print_prewarm(prewarm: &prewarm::Status) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for module in &prewarm.modules {
+        *counts.entry(&module.state).or_default() += 1;
+    }
+    let counts: Vec<String> =
+        counts.iter().map(|(state, count)| format!(", {count} {state}")).collect();
+    println!(
+        "prewarming: {} modules wanted by {} objects{}; kubernetes: {}",
+        prewarm.modules.len(),
+        prewarm.objects,
+        counts.concat(),
+        prewarm.kubernetes
+    );
+    if prewarm.ignored > 0 {
+        println!("prewarming: {} more objects are not heeded (prewarm.objects)", prewarm.ignored);
+    }
+    for problem in &prewarm.problems {
+        println!("prewarming: {}: {}", problem.object, problem.reason);
+    }
+    if prewarm.modules.is_empty() {
+        return;
+    }
+    let mut table = table(&["PREWARMED", "STATE", "DIGEST", "WANTED BY", "REASON"]);
+    for module in &prewarm.modules {
+        table.add_row([
+            module.module.clone(),
+            module.state.clone(),
+            module.digest.map_or_else(|| "-".to_owned(), |digest| short(&digest.to_string())),
+            module.wanted_by.join("\n"),
+            module.reason.clone().unwrap_or_default(),
+        ]);
+    }
+    println!("{table}");
 }
 
 /// Makes modules ready before the first step asks for them.

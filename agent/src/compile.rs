@@ -73,25 +73,16 @@ enum Report {
     Other,
 }
 
-/// The compiler's binary and its limits.
+/// The compiler's binary.
 pub(crate) struct Compiler {
     binary: PathBuf,
-    module_bytes: u64,
-    memory: u64,
-    time: Duration,
     layers: Arc<Layers>,
 }
 
 impl Compiler {
     /// A compiler that has not been asked anything yet.
-    pub(crate) fn new(binary: &Path, limits: &Limits, layers: Arc<Layers>) -> Self {
-        Self {
-            binary: binary.to_owned(),
-            module_bytes: limits.module_bytes.as_u64(),
-            memory: limits.compile_memory.as_u64(),
-            time: limits.compile_time,
-            layers,
-        }
+    pub(crate) fn new(binary: &Path, layers: Arc<Layers>) -> Self {
+        Self { binary: binary.to_owned(), layers }
     }
 
     /// What decides about the code that the compiler makes: a part of every key.
@@ -122,17 +113,19 @@ impl Compiler {
         tier: Tier,
         out: &Path,
         background: bool,
+        limits: &Limits,
         watcher: &Watcher,
     ) -> Result<(), CompileError> {
         watcher.tell(Phase::Compile, 0, 0);
+        let (memory, time) = (limits.compile_memory.as_u64(), limits.compile_time);
         let mut child = self
             .command()
             .args(["--tier", tier.name(), "--out"])
             .arg(out)
-            .args(["--module-bytes", &self.module_bytes.to_string()])
-            .args(["--memory", &self.memory.to_string()])
+            .args(["--module-bytes", &limits.module_bytes.as_u64().to_string()])
+            .args(["--memory", &memory.to_string()])
             // Threads add their time up: the wall clock is the stricter limit on a busy node.
-            .args(["--cpu", &self.time.as_secs().saturating_mul(processors()).to_string()])
+            .args(["--cpu", &time.as_secs().saturating_mul(processors()).to_string()])
             .stdin(Stdio::from(wasm))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -151,16 +144,16 @@ impl Compiler {
             Ok((verdict, status))
         };
         // Dropping the child kills it, so a deadline or an error leaves nothing behind.
-        let (verdict, status) = tokio::time::timeout(self.time, work).await.map_err(|_| {
+        let (verdict, status) = tokio::time::timeout(time, work).await.map_err(|_| {
             CompileError::Module(format!(
                 "compiling it takes longer than {} (limits.compile_time)",
-                humantime::format_duration(self.time)
+                humantime::format_duration(time)
             ))
         })??;
         match (status.success(), verdict) {
             (true, _) => Ok(()),
             (false, Some(error)) => Err(error),
-            (false, None) => Err(self.ended(status)),
+            (false, None) => Err(ended(status, memory)),
         }
     }
 
@@ -169,22 +162,21 @@ impl Compiler {
         command.env_clear().current_dir("/").kill_on_drop(true);
         command
     }
+}
 
-    /// A compiler that ends without a word was ended: by a limit, or by its own fault.
-    fn ended(&self, status: ExitStatus) -> CompileError {
-        use std::os::unix::process::ExitStatusExt;
-        match status.signal() {
-            Some(signal) if signal == Signal::SYS.as_raw() => CompileError::Failed(
-                "its jail stopped it at a call that compilers do not make: report this module"
-                    .to_owned(),
-            ),
-            Some(signal) => CompileError::Module(format!(
-                "compiling it was ended by signal {signal}: it takes more than {} bytes of memory \
-                 (limits.compile_memory), too much time, or breaks the compiler",
-                self.memory
-            )),
-            None => CompileError::Failed(format!("it ended with {status} and said nothing")),
-        }
+/// A compiler that ends without a word was ended: by a limit, or by its own fault.
+fn ended(status: ExitStatus, memory: u64) -> CompileError {
+    use std::os::unix::process::ExitStatusExt;
+    match status.signal() {
+        Some(signal) if signal == Signal::SYS.as_raw() => CompileError::Failed(
+            "its jail stopped it at a call that compilers do not make: report this module"
+                .to_owned(),
+        ),
+        Some(signal) => CompileError::Module(format!(
+            "compiling it was ended by signal {signal}: it takes more than {memory} bytes of \
+             memory (limits.compile_memory), too much time, or breaks the compiler"
+        )),
+        None => CompileError::Failed(format!("it ended with {status} and said nothing")),
     }
 }
 

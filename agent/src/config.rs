@@ -36,6 +36,14 @@ pub(crate) struct Config {
     pub(crate) policy: Policy,
     /// How registries are reached.
     pub(crate) registries: RegistryConfig,
+    /// A directory whose modules are made warm.
+    pub(crate) modules_dir: Option<PathBuf>,
+    /// How the API server is reached, other than as from a pod.
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// The node's name in Kubernetes Events, where it was given.
+    node: Option<String>,
+    /// What is made warm before a step asks.
+    pub(crate) prewarm: Prewarm,
 }
 
 /// How modules are compiled.
@@ -174,6 +182,43 @@ impl Default for Policy {
     }
 }
 
+/// What is made warm before a step asks, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Prewarm {
+    /// Whether the API server is watched for annotated objects; unset: in a pod with a token.
+    pub(crate) kubernetes: Option<bool>,
+    /// How many modules are made warm at once.
+    pub(crate) parallel: usize,
+    /// Over how long the nodes of a cluster spread the first pull of a module.
+    #[serde(with = "humantime_serde")]
+    pub(crate) jitter: Duration,
+    /// How often a warm module is looked after: a tag that has moved is warmed anew.
+    #[serde(with = "humantime_serde")]
+    pub(crate) recheck: Duration,
+    /// The most objects that are heeded.
+    pub(crate) objects: usize,
+    /// The most modules that are kept warm.
+    pub(crate) modules: usize,
+    /// The most that prewarmed modules may take on the disk before no more are added; unset: half
+    /// of `limits.cache`.
+    pub(crate) room: Option<ByteSize>,
+}
+
+impl Default for Prewarm {
+    fn default() -> Self {
+        Self {
+            kubernetes: None,
+            parallel: 2,
+            jitter: Duration::from_secs(10),
+            recheck: Duration::from_secs(900),
+            objects: 2000,
+            modules: 500,
+            room: None,
+        }
+    }
+}
+
 /// The configuration file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -190,7 +235,9 @@ struct File {
     drain: Option<Duration>,
     log_format: Option<LogFormat>,
     docker_config: Option<PathBuf>,
+    modules_dir: Option<PathBuf>,
     limits: Limits,
+    prewarm: Prewarm,
     policy: Policy,
     registry: std::collections::BTreeMap<String, warmstep_registry::HostConfig>,
 }
@@ -255,13 +302,36 @@ impl Config {
             limits: file.limits,
             policy: file.policy,
             registries,
+            modules_dir: arguments.modules_dir.clone().or(file.modules_dir),
+            kubeconfig: arguments.kubeconfig.clone(),
+            node: arguments.node.clone(),
+            prewarm: Prewarm {
+                kubernetes: arguments.kubernetes.or(file.prewarm.kubernetes),
+                ..file.prewarm
+            },
         };
         config.check()?;
         Ok(config)
     }
 
+    /// The node's name in Kubernetes Events.
+    pub(crate) fn node(&self) -> String {
+        self.node
+            .clone()
+            .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+    }
+
+    /// The most bytes of prewarmed modules before no more are added.
+    pub(crate) fn prewarm_room(&self) -> u64 {
+        self.prewarm.room.map_or(self.limits.cache.as_u64() / 2, |room| room.as_u64())
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let limits = &self.limits;
+        if let Some(path) = self.modules_dir.as_ref().filter(|path| !path.is_absolute()) {
+            let reason = format!("must be an absolute path, not {}", path.display());
+            return Err(value("modules_dir", reason));
+        }
         for (name, path) in [("socket", &self.socket), ("cache", &self.cache)] {
             if !path.is_absolute() {
                 return Err(value(
@@ -277,6 +347,9 @@ impl Config {
             ("limits.pulls", limits.pulls),
             ("limits.compiles", limits.compiles),
             ("limits.cache_modules", limits.cache_modules),
+            ("prewarm.parallel", self.prewarm.parallel),
+            ("prewarm.objects", self.prewarm.objects),
+            ("prewarm.modules", self.prewarm.modules),
         ] {
             if number == 0 {
                 return Err(value(name, "must be at least 1"));
@@ -355,6 +428,9 @@ mod tests {
             ("socket = 'here'", "socket must be an absolute path, not here"),
             ("[limits]\nmemory = '8GiB'", "limits.memory must not be more"),
             ("[limits]\ncompiles = 0", "limits.compiles must be at least 1"),
+            ("[prewarm]\nparallel = 0", "prewarm.parallel must be at least 1"),
+            ("[prewarm]\njitter = 'some'", "line 2: "),
+            ("modules_dir = 'here'", "modules_dir must be an absolute path, not here"),
             ("[limits]\ntimeout_max = '1s'", "limits.timeout must be set"),
         ] {
             let error = config(text).unwrap_err();

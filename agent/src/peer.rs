@@ -26,6 +26,9 @@ impl Client {
 
     /// The operator, on the administration socket.
     pub(crate) const OPERATOR: Self = Self(u64::MAX);
+
+    /// Whoever wants modules warm before a step asks.
+    pub(crate) const PREWARMER: Self = Self(u64::MAX - 1);
 }
 
 /// `SO_NETNS_COOKIE` (socket(7)), which no safe function asks for yet.

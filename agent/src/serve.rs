@@ -18,7 +18,9 @@ use crate::config::Config;
 use crate::layers::Layers;
 use crate::lend::Lender;
 use crate::listener::Listener;
+use crate::live::Live;
 use crate::pipeline::Pipeline;
+use crate::prewarm::Prewarmer;
 use crate::recent::Recent;
 use crate::room::Room;
 use crate::session::Shared;
@@ -49,8 +51,9 @@ pub(crate) fn configure(arguments: &ServeArguments) -> Result<Config> {
 pub(crate) async fn serve(config: Config) -> Result<()> {
     telemetry::start(config.log_format);
     raise_descriptor_limit();
-    let config = Arc::new(config);
-    let shared = prepare(Arc::clone(&config)).await?;
+    let (_exchange, live) = Live::new(config);
+    let config = live.get();
+    let shared = prepare(live).await?;
     let admin_listener = Listener::bind(&config.cache.join(admin::SOCKET), ADMIN_MODE).await?;
     let listener = Listener::bind(&config.socket, STEPS_MODE).await?;
     let connections = Arc::new(Semaphore::new(config.limits.connections));
@@ -84,9 +87,10 @@ fn raise_descriptor_limit() {
     }
 }
 
-async fn prepare(config: Arc<Config>) -> Result<Arc<Shared>> {
+async fn prepare(live: Live) -> Result<Arc<Shared>> {
+    let config = live.get();
     let layers = Arc::new(Layers::default());
-    let compiler = Compiler::new(&config.compiler, &config.limits, Arc::clone(&layers));
+    let compiler = Compiler::new(&config.compiler, Arc::clone(&layers));
     let identity = compiler.identity().await?;
     let cache = Cache::open(&config.cache, identity)?;
     let lender = Lender::new(
@@ -97,14 +101,15 @@ async fn prepare(config: Arc<Config>) -> Result<Arc<Shared>> {
     )?;
     let registries = Registries::new(config.registries.clone())?;
     let pipeline =
-        Pipeline::new(Arc::clone(&config), Arc::new(cache), registries, Arc::new(compiler), lender);
+        Pipeline::new(live.clone(), Arc::new(cache), registries, Arc::new(compiler), lender);
     pipeline.resume_upgrades()?;
     Ok(Arc::new(Shared {
         waiting: Room::new(config.limits.waiting, config.limits.waiting_per_pod),
         recent: Recent::default(),
         layers,
+        prewarmer: Prewarmer::start(&live, &pipeline),
         pipeline,
-        config,
+        live,
     }))
 }
 
@@ -143,7 +148,7 @@ async fn accept_admin(listener: &Listener, shared: &Arc<Shared>) {
 /// Waits for the steps that wait for their modules. Those that run do not need the agent.
 async fn drain(shared: &Shared) {
     tracing::info!(waiting = shared.waiting.taken(), "draining");
-    let drained = tokio::time::timeout(shared.config.drain, shared.waiting.emptied()).await;
+    let drained = tokio::time::timeout(shared.live.get().drain, shared.waiting.emptied()).await;
     if drained.is_err() {
         let waiting = shared.waiting.taken();
         tracing::warn!(waiting, "the drain is over: what still waits asks the next agent");

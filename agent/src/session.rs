@@ -14,12 +14,13 @@ use warmstep_wire::message::{Outcome, Reply, Step};
 use warmstep_wire::plan::Plan;
 
 use crate::admission::{self, Source};
-use crate::config::Config;
 use crate::flight::{Progress, Watcher};
 use crate::layers::{Layers, Process};
 use crate::lend;
+use crate::live::Live;
 use crate::peer::Client;
 use crate::pipeline::{Pipeline, Ready, StepError, Times};
+use crate::prewarm::Prewarmer;
 use crate::recent::{Recent, StepRecord};
 use crate::room::Room;
 
@@ -38,8 +39,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 
 /// What every session shares.
 pub(crate) struct Shared {
-    /// The agent's configuration.
-    pub(crate) config: Arc<Config>,
+    /// The configuration in force.
+    pub(crate) live: Live,
     /// The way of a step's module.
     pub(crate) pipeline: Arc<Pipeline>,
     /// The last steps.
@@ -48,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) layers: Arc<Layers>,
     /// Room for steps that wait for their module. Empty again when a drain is over.
     pub(crate) waiting: Room,
+    /// What is made warm before a step asks.
+    pub(crate) prewarmer: Arc<Prewarmer>,
 }
 
 /// Serves one step, from its frame to its outcome.
@@ -94,7 +97,7 @@ async fn lend(
     descriptors: Vec<OwnedFd>,
     record: &mut StepRecord,
 ) -> Result<Option<Ready>, FrameError> {
-    let config = &shared.config;
+    let config = shared.live.get();
     let admitted = match admission::admit(step, descriptors.len(), &config.policy, &config.limits) {
         Ok(admitted) => admitted,
         Err(denied) => {

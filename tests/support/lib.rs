@@ -15,6 +15,7 @@
 //! ```
 
 pub mod agent;
+pub mod apiserver;
 pub mod cluster;
 pub mod examples;
 pub mod figures;
@@ -30,6 +31,7 @@ pub mod status;
 pub mod step;
 
 pub use agent::Agent;
+pub use apiserver::ApiServer;
 pub use push::{Form, Pushed};
 pub use registry::Registry;
 pub use step::{Ended, Running, Step};

@@ -29,6 +29,23 @@ pub fn program(name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
+/// The directory of one of the parts of a cluster; it is built if it is not there yet.
+///
+/// # Errors
+///
+/// When it cannot be built.
+pub fn part(name: &str) -> Result<PathBuf> {
+    let output = std::process::Command::new(root().join("tests/tools/parts"))
+        .arg(name)
+        .stderr(std::process::Stdio::inherit())
+        .output()?;
+    if !output.status.success() {
+        bail!("tests/tools/parts {name} ended with {}", output.status);
+    }
+    let text = String::from_utf8(output.stdout)?;
+    Ok(PathBuf::from(text.lines().last().context("tests/tools/parts says nothing")?))
+}
+
 /// A module that `make modules` brought.
 ///
 /// # Errors

@@ -13,10 +13,56 @@ pub struct Status {
     pub bytes: u64,
     /// Steps that wait for their module now.
     pub waiting: u64,
+    /// What is made warm before a step asks.
+    pub prewarm: Prewarm,
     /// Counts since the agent started.
     pub counts: Counts,
     /// The last steps, oldest first.
     pub recent: Vec<Record>,
+}
+
+/// What is made warm before a step asks.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Prewarm {
+    /// How watching the API server goes.
+    pub kubernetes: String,
+    /// How many objects and files want something.
+    pub objects: usize,
+    /// What is wanted.
+    pub modules: Vec<Wanted>,
+    /// What is asked for and cannot be.
+    pub problems: Vec<Problem>,
+}
+
+impl Prewarm {
+    /// The state of a module; empty where nobody wants it.
+    pub fn state(&self, module: &str) -> &str {
+        self.modules.iter().find(|one| one.module == module).map_or("", |one| &one.state)
+    }
+}
+
+/// A module that is wanted warm.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Wanted {
+    /// The module.
+    pub module: String,
+    /// `waiting`, `warming`, `warm` or `failed`.
+    pub state: String,
+    /// The SHA-256 of its Wasm.
+    pub digest: Option<String>,
+    /// Why the last attempt failed.
+    pub reason: Option<String>,
+    /// Who wants it.
+    pub wanted_by: Vec<String>,
+}
+
+/// Something that an object asks for and that cannot be.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Problem {
+    /// The object.
+    pub object: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// Counts since the agent started.

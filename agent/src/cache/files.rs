@@ -4,6 +4,7 @@
 //! lock                      held by the one agent that uses this directory
 //! secret                    32 bytes that authenticate what this node compiled
 //! index/                    sled; disposable
+//! prewarm.json              what is wanted warm
 //! wasm/DIGEST               modules as they came, by their SHA-256
 //! modules/KEY/{module,image,manifest}
 //! tmp/                      what is being written; emptied at each start
@@ -128,18 +129,37 @@ impl Files {
         File::open("/dev/urandom")
             .and_then(|mut random| random.read_exact(&mut secret))
             .map_err(failed("read", Path::new("/dev/urandom")))?;
-        let aside = self.tmp().join("secret");
+        self.keep("secret", &secret)?;
+        Ok(secret)
+    }
+
+    /// What was kept under a name beside the modules, if it is there and no longer than `most` bytes.
+    pub(crate) fn kept(&self, name: &str, most: u64) -> Result<Option<Vec<u8>>, FilesError> {
+        let path = self.root.join(name);
+        let mut file = match open_regular(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed("open", &path)(error)),
+        };
+        check_private(&path)?;
+        let mut bytes = Vec::new();
+        copy_and_hash(&mut file, &mut bytes, most)
+            .map_err(io::Error::from)
+            .map_err(failed("read", &path))?;
+        Ok(Some(bytes))
+    }
+
+    /// Keeps something under a name beside the modules, in place of what was there.
+    pub(crate) fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), FilesError> {
+        let path = self.root.join(name);
         let write = || -> io::Result<()> {
-            let mut file = change(|| {
-                OpenOptions::new().write(true).create_new(true).mode(0o600).open(&aside)
-            })?;
-            change(|| file.write_all(&secret))?;
-            change(|| file.sync_all())?;
-            change(|| fs::rename(&aside, &path))?;
+            let mut file = change(|| tempfile::NamedTempFile::new_in(self.tmp()))?;
+            change(|| file.write_all(bytes))?;
+            change(|| file.as_file().sync_all())?;
+            change(|| file.persist(&path).map_err(|error| error.error))?;
             sync_directory(&self.root)
         };
-        write().map_err(failed("write", &path))?;
-        Ok(secret)
+        write().map_err(failed("write", &path))
     }
 
     /// An empty directory for an entry that is being made.

@@ -122,6 +122,13 @@ impl Cache {
         Ok(None)
     }
 
+    /// What a module's files take, in bytes.
+    pub(crate) fn bytes_of(&self, wasm: &Digest) -> u64 {
+        let compiled = self.find(wasm).ok().flatten().map_or(0, |(_, record)| record.bytes);
+        let module = std::fs::metadata(self.files.wasm(wasm)).map_or(0, |metadata| metadata.len());
+        compiled + module
+    }
+
     /// Whether this compiled form is there.
     pub(crate) fn contains(&self, key: &Key) -> Result<bool, CacheError> {
         Ok(self.index.module(key)?.is_some())

@@ -40,7 +40,7 @@ impl Pipeline {
         wasm: Digest,
         watcher: &Watcher,
     ) -> Result<(Tier, u64), StepError> {
-        let tier = match self.config.tiers {
+        let tier = match self.live.get().tiers {
             Tiers::BaselineFirst => Tier::Baseline,
             Tiers::OptimizedOnly => Tier::Optimized,
         };
@@ -53,6 +53,35 @@ impl Pipeline {
             Err(Compiling::Compiler(error)) => Err(StepError::Internal(error.to_string())),
             Err(Compiling::Step(error)) => Err(error),
         }
+    }
+
+    /// Compiles a module that no step waits for: once, with effort. A step that comes meanwhile does
+    /// not wait for it, but for a baseline form of its own.
+    pub(super) async fn compile_in_background(&self, wasm: Digest) -> Result<(), StepError> {
+        let Ok(_slot) = self.upgrades.acquire().await else { return Ok(()) };
+        if !self.has_optimized(&wasm)? {
+            let (watcher, _) = Watcher::new();
+            let compiled = self.compile_tier(wasm, Tier::Optimized, true, &watcher).await;
+            // Not remembered against steps: at this priority a good module may run out of time.
+            compiled.map_err(Compiling::into_step)?;
+        }
+        self.give_up_baseline(&wasm)?;
+        Ok(())
+    }
+
+    fn has_optimized(&self, wasm: &Digest) -> Result<bool, CacheError> {
+        self.cache.contains(&self.cache.key(wasm, Tier::Optimized))
+    }
+
+    /// Removes the baseline form where the optimized one is there. Says whether there was one.
+    fn give_up_baseline(&self, wasm: &Digest) -> Result<bool, CacheError> {
+        let baseline = self.cache.key(wasm, Tier::Baseline);
+        let there = self.cache.contains(&baseline)?;
+        if there {
+            self.lender.release(&baseline);
+            self.cache.discard(&baseline)?;
+        }
+        Ok(there)
     }
 
     async fn compile_tier(
@@ -71,12 +100,14 @@ impl Pipeline {
                 "{wasm} is not in the cache: name the module by its reference"
             ))));
         };
-        self.compiler.compile(file, tier, made.path(), background, watcher).await?;
+        self.compiler
+            .compile(file, tier, made.path(), background, &self.live.get().limits, watcher)
+            .await?;
         let took = microseconds(began.elapsed());
         let cache = Arc::clone(&self.cache);
         blocking(move || cache.publish(made, &wasm, tier, took)).await?;
         tracing::info!(%wasm, tier = tier.name(), took_us = took, "compiled");
-        let limits = &self.config.limits;
+        let limits = &self.live.get().limits;
         let bounds = Bounds { bytes: limits.cache.as_u64(), modules: limits.cache_modules };
         if let Err(error) = self.evict(bounds).await {
             tracing::warn!(%error, "the cache stays over its bounds");
@@ -107,6 +138,13 @@ impl Pipeline {
         tokio::spawn(async move {
             let _in_use = this.uses.begin(wasm);
             let Ok(_slot) = this.upgrades.acquire().await else { return };
+            // It may have been made warm meanwhile.
+            if this.has_optimized(&wasm).is_ok_and(|there| there) {
+                if let Err(error) = this.give_up_baseline(&wasm) {
+                    tracing::warn!(%wasm, %error, "the baseline form stays");
+                }
+                return;
+            }
             let (watcher, _) = Watcher::new();
             match this.compile_tier(wasm, Tier::Optimized, true, &watcher).await {
                 Ok(_) => {
@@ -124,20 +162,14 @@ impl Pipeline {
 
     /// The optimized form is there. Unless the module was removed meanwhile, it is all of it.
     fn replace_baseline(&self, wasm: &Digest) -> Result<(), CacheError> {
-        let baseline = self.cache.key(wasm, Tier::Baseline);
-        if self.cache.contains(&baseline)? {
-            self.lender.release(&baseline);
-            self.cache.discard(&baseline)
-        } else {
-            self.remove(wasm).map(drop)
-        }
+        if self.give_up_baseline(wasm)? { Ok(()) } else { self.remove(wasm).map(drop) }
     }
 
     /// Takes up again what an earlier agent did not come to: modules without an optimized form.
     pub(crate) fn resume_upgrades(self: &Arc<Self>) -> Result<(), CacheError> {
         for (key, record) in self.cache.modules()? {
             let ours = key == self.cache.key(&record.wasm, Tier::Baseline);
-            if ours && self.config.tiers == Tiers::BaselineFirst {
+            if ours && self.live.get().tiers == Tiers::BaselineFirst {
                 self.upgrade(record.wasm);
             }
         }

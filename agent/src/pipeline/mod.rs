@@ -6,7 +6,7 @@ mod error;
 mod forms;
 
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -15,15 +15,18 @@ use warmstep_registry::{Digest, Reference, Registries};
 use crate::admission::Source;
 use crate::cache::{Cache, CacheError, Key, Tier};
 use crate::compile::Compiler;
-use crate::config::Config;
 use crate::failures::Failures;
 use crate::fair::Fair;
 use crate::fetch::{self, Wanted};
 use crate::flight::{Flights, Watcher};
 use crate::lend::{LendError, Lendable, Lender};
+use crate::live::Live;
 use crate::peer::Client;
 use crate::uses::{Use, Uses};
 pub(crate) use error::StepError;
+
+/// What is added to a failure that is remembered instead of tried again.
+pub(crate) const RECALLED: &str = " (tried a short while ago)";
 
 /// How often a module may vanish between being found and being lent, before that is an error: it
 /// is evicted, or replaced by a better form.
@@ -59,9 +62,9 @@ type Shared<T> = Result<T, StepError>;
 
 /// The parts, and the work that is under way.
 pub(crate) struct Pipeline {
-    config: Arc<Config>,
+    live: Live,
     cache: Arc<Cache>,
-    registries: Arc<Registries>,
+    registries: RwLock<Arc<Registries>>,
     compiler: Arc<Compiler>,
     lender: Arc<Lender>,
     failures: Failures,
@@ -78,15 +81,16 @@ pub(crate) struct Pipeline {
 impl Pipeline {
     /// Puts the parts together.
     pub(crate) fn new(
-        config: Arc<Config>,
+        live: Live,
         cache: Arc<Cache>,
         registries: Registries,
         compiler: Arc<Compiler>,
         lender: Lender,
     ) -> Arc<Self> {
+        let config = live.get();
         Arc::new(Self {
             cache,
-            registries: Arc::new(registries),
+            registries: RwLock::new(Arc::new(registries)),
             compiler,
             lender: Arc::new(lender),
             failures: Failures::default(),
@@ -98,13 +102,27 @@ impl Pipeline {
             pulls: Fair::new(config.limits.pulls),
             compiles: Fair::new(config.limits.compiles),
             upgrades: Semaphore::new(1),
-            config,
+            live,
         })
     }
 
     /// The cache.
     pub(crate) fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// The cache, for work that outlives its caller.
+    pub(crate) fn shared_cache(&self) -> &Arc<Cache> {
+        &self.cache
+    }
+
+    /// What is in use.
+    pub(crate) fn uses(&self) -> &Uses {
+        &self.uses
+    }
+
+    fn registries(&self) -> Arc<Registries> {
+        Arc::clone(&self.registries.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is lent.
@@ -128,15 +146,40 @@ impl Pipeline {
         if let Some(ready) = self.find(&wanted.wasm, true).await? {
             return Ok((ready, times));
         }
-        if let Some(reason) = self.failures.recall(&wanted.wasm) {
-            return Err(StepError::Refused(format!("{reason} (tried a short while ago)")));
-        }
+        self.recall(&wanted.wasm)?;
         let wasm = wanted.wasm;
         times.pull = self.fetch(client, wanted, watcher).await?;
         times.compile = self.compile(client, wasm, watcher).await?;
         let ready = self.find(&wasm, false).await?;
         let gone = || StepError::Internal("the module was removed while it was made".to_owned());
         Ok((ready.ok_or_else(gone)?, times))
+    }
+
+    /// Makes a module warm before a step asks: in the cache and compiled, with as much effort as
+    /// there is, when nothing else wants the processors. It is in use until the caller lets go.
+    pub(crate) async fn warm(
+        self: &Arc<Self>,
+        source: Source,
+        file: Option<OwnedFd>,
+    ) -> Result<(Digest, Use), StepError> {
+        let (watcher, _) = Watcher::new();
+        let wanted = self.identify(&source, file, &watcher).await?;
+        let wasm = wanted.wasm;
+        let in_use = self.uses.begin(wasm);
+        if self.cache.find(&wasm)?.is_none() {
+            self.recall(&wasm)?;
+            self.fetch(Client::PREWARMER, wanted, &watcher).await?;
+            self.compile_in_background(wasm).await?;
+        }
+        Ok((wasm, in_use))
+    }
+
+    /// Refuses what could not be compiled a short while ago.
+    fn recall(&self, wasm: &Digest) -> Result<(), StepError> {
+        match self.failures.recall(wasm) {
+            Some(reason) => Err(StepError::Refused(reason + RECALLED)),
+            None => Ok(()),
+        }
     }
 
     /// Finds out which Wasm is meant.
@@ -150,7 +193,7 @@ impl Pipeline {
             (Source::Reference(reference), _) => self.resolve(reference, watcher).await,
             (Source::Digest(digest), _) => Ok(Wanted::cached(*digest)),
             (Source::File, Some(file)) => {
-                let most = self.config.limits.module_bytes.as_u64();
+                let most = self.live.get().limits.module_bytes.as_u64();
                 Ok(fetch::identify_file(file, most).await?)
             }
             (Source::File, None) => {
@@ -167,7 +210,7 @@ impl Pipeline {
     ) -> Result<Wanted, StepError> {
         let known = self.cache.reference(&reference.to_string())?;
         if let Some((record, age)) = &known
-            && (reference.digest().is_some() || *age < self.config.tag_ttl.as_secs())
+            && (reference.digest().is_some() || *age < self.live.get().tag_ttl.as_secs())
         {
             return Ok(Wanted::referenced(record.wasm, reference.clone()));
         }
@@ -177,7 +220,7 @@ impl Pipeline {
             .resolving
             .join(reference.to_string(), watcher, |watcher| async move {
                 watcher.tell(warmstep_wire::message::Phase::Resolve, 0, 0);
-                Ok(fetch::resolve(&this.registries, &this.cache, &asked).await?)
+                Ok(fetch::resolve(&this.registries(), &this.cache, &asked).await?)
             })
             .await?;
         match (resolved, known) {
@@ -246,8 +289,8 @@ impl Pipeline {
             .join(wanted.flight(), watcher, |watcher| async move {
                 let _slot = this.pulls.acquire(client).await;
                 let began = Instant::now();
-                let most = this.config.limits.module_bytes.as_u64();
-                fetch::fetch(&this.registries, &this.cache, wanted, most, &watcher).await?;
+                let most = this.live.get().limits.module_bytes.as_u64();
+                fetch::fetch(&this.registries(), &this.cache, wanted, most, &watcher).await?;
                 Ok(microseconds(began.elapsed()))
             })
             .await?
