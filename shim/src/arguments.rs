@@ -23,6 +23,9 @@ Runs WebAssembly modules as steps: the node's agent brings the module, this pod 
 
 Usage: warmstep run [OPTIONS] MODULE [-- ARGS...]
        warmstep version
+       warmstep hold
+
+`hold` does nothing until SIGTERM: a container that runs it keeps this image on its node.
 
 Try 'warmstep run --help'.
 ";
@@ -65,6 +68,8 @@ agent or an internal failure; 126 refused or cannot run; 127 module not found.
 pub(crate) enum Command {
     /// Run a module.
     Run(Box<Run>),
+    /// Wait for SIGTERM.
+    Hold,
     /// Print the version of this program and of the protocol it speaks.
     Version,
     /// Print this.
@@ -139,6 +144,7 @@ pub(crate) fn parse(
             let arguments = parser.raw_args()?.collect();
             run(arguments, variable)
         }
+        Some(Value(command)) if command == "hold" => Ok(Command::Hold),
         Some(Value(command)) if command == "version" => Ok(Command::Version),
         Some(Value(command)) if command == "help" => Ok(Command::Help(HELP)),
         Some(Long("help") | Short('h')) => Ok(Command::Help(HELP)),
@@ -345,6 +351,7 @@ mod tests {
         for line in [&["version"][..], &["--version"], &["-V"]] {
             assert_eq!(command(line).expect("version"), Command::Version);
         }
+        assert_eq!(command(&["hold"]).expect("hold"), Command::Hold);
         assert!(RUN_HELP.contains(DEFAULT_SOCKET) && RUN_HELP.contains(WAIT_VARIABLE));
     }
 }

@@ -39,9 +39,18 @@ fn warmstep() -> u8 {
         Ok(Command::Version) => {
             print(&format!("warmstep {} ({PROTOCOL})\n", env!("CARGO_PKG_VERSION")))
         }
+        Ok(Command::Hold) => hold(),
         Ok(Command::Help(text)) => print(text),
         // Not code 2, which could be the module's own.
         Err(error) => Failure { code: exit::INTERNAL, reason: error.to_string() }.report(),
+    }
+}
+
+/// Ends with SIGTERM or SIGINT, as every other command does.
+fn hold() -> ! {
+    let _inherited = signals::prepare();
+    loop {
+        rustix::event::pause();
     }
 }
 

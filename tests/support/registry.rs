@@ -13,14 +13,14 @@ use crate::program::Program;
 /// How long it may take to listen.
 const START: Duration = Duration::from_secs(20);
 
-/// A running registry, gone with its storage when dropped.
+/// A running registry, gone with its storage when dropped; or one that somebody else runs.
 #[derive(Debug)]
 pub struct Registry {
-    program: Program,
+    program: Option<Program>,
     host: String,
     credentials: Option<(String, String)>,
     // After `program`: what still runs must not lose its storage.
-    _scratch: TempDir,
+    _scratch: Option<TempDir>,
 }
 
 impl Registry {
@@ -40,6 +40,11 @@ impl Registry {
     /// When docker-registry or htpasswd is missing, or the registry does not come up.
     pub fn with_password(user: &str, password: &str) -> Result<Self> {
         Self::start_with(Some((user.to_owned(), password.to_owned())))
+    }
+
+    /// One that runs already, to push to.
+    pub fn at(host: &str) -> Self {
+        Self { program: None, host: host.to_owned(), credentials: None, _scratch: None }
     }
 
     fn start_with(credentials: Option<(String, String)>) -> Result<Self> {
@@ -66,7 +71,7 @@ impl Registry {
         let mut program = Program::start("docker-registry", command, &log)
             .context("docker-registry: run tests/tools/setup test")?;
         let host = program.until(START, |program| listening(&program.log().ok()?))?;
-        Ok(Self { program, host, credentials, _scratch: scratch })
+        Ok(Self { program: Some(program), host, credentials, _scratch: Some(scratch) })
     }
 
     /// `127.0.0.1:PORT`, as references name it.
@@ -80,8 +85,12 @@ impl Registry {
     }
 
     /// The running program, to look at or to signal.
-    pub fn program(&mut self) -> &mut Program {
-        &mut self.program
+    ///
+    /// # Errors
+    ///
+    /// When somebody else runs it.
+    pub fn program(&mut self) -> Result<&mut Program> {
+        self.program.as_mut().context("this registry is somebody else's")
     }
 
     /// How many requests it has answered so far whose method and path begin so, such as
@@ -92,7 +101,8 @@ impl Registry {
     /// When its log cannot be read.
     pub fn requests(&self, beginning: &str) -> Result<usize> {
         let quoted = format!("\"{beginning}");
-        Ok(self.program.log()?.lines().filter(|line| line.contains(&quoted)).count())
+        let program = self.program.as_ref().context("this registry is somebody else's")?;
+        Ok(program.log()?.lines().filter(|line| line.contains(&quoted)).count())
     }
 }
 

@@ -1,0 +1,5 @@
+//! Restarts.
+
+use crate::Test;
+
+pub(crate) const TESTS: &[Test] = &[];

@@ -1,0 +1,5 @@
+//! Limits and ends.
+
+use crate::Test;
+
+pub(crate) const TESTS: &[Test] = &[];
