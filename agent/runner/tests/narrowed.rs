@@ -67,7 +67,7 @@ fn what_is_granted_is_there() {
     assert_eq!(puppet.write(fd, b"first"), Ok(5));
     let fd = puppet.open("out.html", CREAT | TRUNC, rights::WRITER).expect("the output");
     assert_eq!(puppet.write(fd, b"output"), Ok(6));
-    assert_eq!(puppet.sync(fd), Ok(()));
+    assert_eq!(puppet.done("fd_sync", &[fd.into()]), Ok(()));
     assert_eq!(contents(&tmp.join("out.html")), b"output");
     assert_eq!(puppet.stat("out.html", FOLLOW).map(|stat| stat.size), Ok(6));
     assert_eq!(puppet.set_times("out.html", FOLLOW, (5, 6), 5), Ok(()));
@@ -86,16 +86,6 @@ fn what_is_granted_is_there() {
     puppet.create("out.html/index");
     assert!(tmp.join("out.html/index").exists());
     assert_eq!(puppet.exit(0).code(), 0);
-}
-
-trait Sync {
-    fn sync(&mut self, fd: u32) -> Result<(), u16>;
-}
-
-impl Sync for Puppet {
-    fn sync(&mut self, fd: u32) -> Result<(), u16> {
-        self.done("fd_sync", &[fd.into()])
-    }
 }
 
 #[test]
@@ -406,9 +396,9 @@ fn a_directory_that_is_missing() {
     assert!(ended.stderr.contains("none"), "{ended:?}");
 }
 
-/// Landlock, beneath the file system: of an input, the input alone.
+/// Every layer takes what is narrowed, and what was opened to tell it so is closed again.
 #[test]
-fn all_layers_hold() {
+fn every_layer_holds() {
     let (_pod, tmp) = pod();
     let puppet = puppet(&tmp);
     let open: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", puppet.id()))
@@ -416,7 +406,7 @@ fn all_layers_hold() {
         .filter_map(|entry| std::fs::read_link(entry.expect("one").path()).ok())
         .map(|link| link.to_string_lossy().into_owned())
         .collect();
-    // What was opened for the rules is closed: nothing but the directory that is narrowed is left.
+    // Nothing but the directory that is narrowed is left.
     let files = tmp.to_str().expect("a path");
     let of_the_pod: Vec<&String> = open.iter().filter(|link| link.starts_with(files)).collect();
     assert!(!of_the_pod.is_empty(), "{open:?}");

@@ -52,10 +52,7 @@ pub(crate) mod paths {
 
     use crate::message::PathGrant;
 
-    pub(crate) fn decode<Ctx>(
-        d: &mut Decoder<'_>,
-        ctx: &mut Ctx,
-    ) -> Result<Vec<PathGrant>, Error> {
+    pub(crate) fn decode<Ctx>(d: &mut Decoder<'_>, ctx: &mut Ctx) -> Result<Vec<PathGrant>, Error> {
         if d.datatype()? == Type::Null {
             d.null()?;
             return Ok(Vec::new());

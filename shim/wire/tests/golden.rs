@@ -2,9 +2,7 @@
 
 use minicbor::bytes::ByteVec;
 use warmstep_wire::frame::{self, HEADER, Header, Kind};
-use warmstep_wire::message::{
-    DirectoryGrant, Outcome, PathGrant, Phase, Reply, Step, Variable,
-};
+use warmstep_wire::message::{DirectoryGrant, Outcome, PathGrant, Phase, Reply, Step, Variable};
 use warmstep_wire::plan::Plan;
 
 /// Hexadecimal bytes, with a comment behind `;` on each line.
@@ -194,7 +192,9 @@ fn fields_of_later_versions_are_skipped() {
     let mut longer = bytes(STEP);
     longer[0] = 0x8d;
     // A map, an indefinite list of a tag and a text, a float, an indefinite byte string.
-    longer.extend(bytes("f6 f6 f6  a1 01 82 02 03  9f c1 00 61 7a ff  fb 3ff8000000000000  5f 41 00 ff"));
+    longer.extend(bytes(
+        "f6 f6 f6  a1 01 82 02 03  9f c1 00 61 7a ff  fb 3ff8000000000000  5f 41 00 ff",
+    ));
     assert_eq!(minicbor::decode::<Step>(&longer).expect("a step"), step());
 
     let grown = bytes("82 00 84 01 02 03 63 6e6577");

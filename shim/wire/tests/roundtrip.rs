@@ -12,9 +12,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use warmstep_wire::frame::{Kind, receive, send};
-use warmstep_wire::message::{
-    DirectoryGrant, Outcome, PathGrant, Phase, Reply, Step, Variable,
-};
+use warmstep_wire::message::{DirectoryGrant, Outcome, PathGrant, Phase, Reply, Step, Variable};
 use warmstep_wire::plan::Plan;
 
 fn bytes() -> impl Strategy<Value = ByteVec> {

@@ -26,7 +26,8 @@ pub(crate) fn create() -> Result<()> {
         // A new cgroup of this hierarchy has no processors, and takes nobody until it has.
         for file in ["cpuset.cpus", "cpuset.mems"] {
             if let Ok(value) = fs::read_to_string(hierarchy.join(file)) {
-                fs::write(own.join(file), value.trim()).context(own.join(file).display().to_string())?;
+                fs::write(own.join(file), value.trim())
+                    .context(own.join(file).display().to_string())?;
             }
         }
     }

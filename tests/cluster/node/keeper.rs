@@ -91,7 +91,10 @@ fn argo_module() -> Result<String> {
         .context("go")?;
     let directory = String::from_utf8(output.stdout)?.trim().to_owned();
     if directory.is_empty() {
-        bail!("go has no copy of Argo's module: {}", String::from_utf8_lossy(&output.stderr).trim());
+        bail!(
+            "go has no copy of Argo's module: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
     }
     Ok(directory)
 }
@@ -169,7 +172,8 @@ fn sweep() -> Result<()> {
 /// One cluster at a time: its addresses and its cgroup are fixed.
 fn lock() -> Result<Option<File>> {
     let path = format!("{STATE}.lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path).context(path)?;
+    let file =
+        File::options().create(true).truncate(false).write(true).open(&path).context(path)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(file)),
         Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),

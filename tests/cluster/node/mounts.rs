@@ -5,9 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::mount::{
-    MountFlags, MountPropagationFlags, mount, mount_bind, mount_change,
-};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_change};
 
 /// Where programs write, and what lies there instead of the machine's own: a directory of the
 /// cluster's, or memory for what does not outlive a boot.

@@ -65,7 +65,8 @@ pub(crate) fn arrange(configuration: &Path) -> Result<()> {
 }
 
 fn ip(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("ip").args(arguments).output().context("ip: tests/tools/setup cluster")?;
+    let output =
+        Command::new("ip").args(arguments).output().context("ip: tests/tools/setup cluster")?;
     if !output.status.success() {
         bail!("ip {}: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }

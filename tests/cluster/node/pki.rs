@@ -38,7 +38,8 @@ pub(crate) fn write(files: &Files) -> Result<()> {
     let mut tokens = String::new();
     for (name, user, group) in USERS {
         let token = hex::encode(random()?);
-        let user = if user.is_empty() { format!("system:node:{NODE_NAME}") } else { user.to_owned() };
+        let user =
+            if user.is_empty() { format!("system:node:{NODE_NAME}") } else { user.to_owned() };
         tokens += &format!("{token},{user},{user},\"{group}\"\n");
         fs::write(files.kubeconfig(name), kubeconfig(files, &token))?;
     }

@@ -32,9 +32,7 @@ pub(crate) fn s3(files: &Files) -> Result<Program> {
     let root = files.at("s3");
     fs::create_dir_all(root.join(BUCKET))?;
     let mut command = Command::new(files.program("versitygw", "versitygw")?);
-    command
-        .args(["--port", S3, "--access", S3_KEY, "--secret", S3_SECRET, "posix"])
-        .arg(&root);
+    command.args(["--port", S3, "--access", S3_KEY, "--secret", S3_SECRET, "posix"]).arg(&root);
     let mut program = Program::start("versitygw", command, &files.log("versitygw"))?;
     program.until(START, |_| TcpStream::connect(S3).ok())?;
     Ok(program)

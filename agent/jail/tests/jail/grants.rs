@@ -137,6 +137,22 @@ fn a_single_file_can_be_granted() {
     assert_eq!(probe().run(&["write", &file]), REFUSED);
 }
 
+/// As an output that exists: neither its neighbours nor its own name are the module's.
+#[test]
+fn a_single_file_can_be_granted_to_write() {
+    let directories = Directories::new();
+    let (file, other) = (directories.read_write("file"), directories.read_write("other"));
+    std::fs::write(&other, "other").expect("a file");
+    let probe = || Probe::new(&["--profile", "preview1", "--read-write", &file]);
+    for action in ["read", "write", "truncate"] {
+        assert_eq!(probe().run(&[action, &file]), DONE(), "{action}");
+        assert_eq!(probe().run(&[action, &other]), REFUSED, "{action}");
+    }
+    assert_eq!(probe().run(&["unlink", &file]), REFUSED);
+    assert_eq!(probe().run(&["write", &directories.read_write("new")]), REFUSED);
+    assert_eq!(probe().run(&["list", &directories.read_write("")]), REFUSED);
+}
+
 /// What an agent lends may be a memfd, for which Landlock takes no rule.
 #[test]
 fn a_memfd_can_be_granted() {

@@ -126,7 +126,7 @@ impl Place<'_> {
     }
 
     /// Refuses where nothing may be changed. Of a narrowed directory itself, the calls tell.
-    pub(crate) fn to_change(self) -> Result<Self> {
+    pub(crate) fn changeable(self) -> Result<Self> {
         match self {
             Self::Itself(_) => Ok(self),
             _ if self.is_read_only() => Err(Errno::ROFS),

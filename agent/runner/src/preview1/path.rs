@@ -40,7 +40,7 @@ fn handle(follow: bool) -> OFlags {
 pub(crate) fn create_directory(wasi: &mut Wasi, fd: u32, at: u32, length: u32) -> Result<()> {
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_CREATE_DIRECTORY)?;
-    let place = directory.place_to_create(&path)?.to_change()?;
+    let place = directory.place_to_create(&path)?.changeable()?;
     let (parent, name) = place.parent(Errno::EXIST)?;
     Ok(rustix::fs::mkdirat(parent, name, Mode::from_bits_truncate(0o777))?)
 }
@@ -75,7 +75,7 @@ pub(crate) fn filestat_set_times(
     let follow = follows(flags)?;
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_FILESTAT_SET_TIMES)?;
-    let place = directory.place(&path)?.to_change()?;
+    let place = directory.place(&path)?.changeable()?;
     if let Place::Itself(_) = place {
         return Err(Errno::ROFS);
     }
@@ -99,8 +99,8 @@ pub(crate) fn link(
     // A second name in a writable grant would make a file of a read-only one writable.
     let source = wasi.table.writable(from_fd, Rights::PATH_LINK_SOURCE)?;
     let target = wasi.table.writable(to_fd, Rights::PATH_LINK_TARGET)?;
-    let source = source.place(&from)?.to_change()?;
-    let target = target.place_to_create(&to)?.to_change()?;
+    let source = source.place(&from)?.changeable()?;
+    let target = target.place_to_create(&to)?.changeable()?;
     let (from_parent, from_name) = source.parent(Errno::PERM)?;
     let (to_parent, to_name) = target.parent(Errno::EXIST)?;
     if from_name.ends_with(b"/") || matches!(from_name, b"." | b"..") {
@@ -140,7 +140,7 @@ pub(crate) fn readlink(
 pub(crate) fn remove_directory(wasi: &mut Wasi, fd: u32, at: u32, length: u32) -> Result<()> {
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_REMOVE_DIRECTORY)?;
-    let place = directory.place(&path)?.to_change()?;
+    let place = directory.place(&path)?.changeable()?;
     let (parent, name) = place.parent(Errno::BUSY)?;
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
@@ -157,8 +157,8 @@ pub(crate) fn rename(
     let to = path(wasi, to, to_length)?;
     let source = wasi.table.writable(from_fd, Rights::PATH_RENAME_SOURCE)?;
     let target = wasi.table.writable(to_fd, Rights::PATH_RENAME_TARGET)?;
-    let source = source.place(&from)?.to_change()?;
-    let target = target.place_to_create(&to)?.to_change()?;
+    let source = source.place(&from)?.changeable()?;
+    let target = target.place_to_create(&to)?.changeable()?;
     let (from_parent, from_name) = source.parent(Errno::BUSY)?;
     let (to_parent, to_name) = target.parent(Errno::BUSY)?;
     target.refuse_link(from_parent.as_fd(), from_name)?;
@@ -183,7 +183,7 @@ pub(crate) fn symlink(
     if target.starts_with(b"/") || (wasi.narrowed && upwards()) {
         return Err(Errno::PERM);
     }
-    let place = directory.place_to_create(&path)?.to_change()?;
+    let place = directory.place_to_create(&path)?.changeable()?;
     if let Place::Entry { .. } = place {
         return Err(Errno::PERM);
     }
@@ -195,7 +195,7 @@ pub(crate) fn symlink(
 pub(crate) fn unlink_file(wasi: &mut Wasi, fd: u32, at: u32, length: u32) -> Result<()> {
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_UNLINK_FILE)?;
-    let place = directory.place(&path)?.to_change()?;
+    let place = directory.place(&path)?.changeable()?;
     let (parent, name) = place.parent(Errno::ISDIR)?;
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?)
 }
