@@ -115,7 +115,7 @@ pub(crate) struct ServeArguments {
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
     pub(crate) kubeconfig: Option<PathBuf>,
     /// The node's name in Kubernetes Events [default: the host's name].
-    #[arg(long, value_name = "NAME", env = "WARMSTEP_NODE")]
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub(crate) node: Option<String>,
     /// How lines are logged [default: text].
     #[arg(long, value_enum, env = "WARMSTEP_LOG_FORMAT")]

@@ -13,7 +13,8 @@ use crate::peer::Client;
 pub(crate) struct Fair(Arc<Mutex<State>>);
 
 struct State {
-    free: usize,
+    slots: usize,
+    taken: usize,
     /// The clients that wait, in the order of their turns.
     turns: VecDeque<Client>,
     /// What each of them waits for, oldest first.
@@ -26,7 +27,7 @@ pub(crate) struct Slot(Option<Fair>);
 impl Fair {
     /// So many slots.
     pub(crate) fn new(slots: usize) -> Self {
-        let state = State { free: slots, turns: VecDeque::new(), waiting: HashMap::new() };
+        let state = State { slots, taken: 0, turns: VecDeque::new(), waiting: HashMap::new() };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -34,8 +35,8 @@ impl Fair {
     pub(crate) async fn acquire(&self, client: Client) -> Slot {
         let receiver = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if state.free > 0 {
-                state.free -= 1;
+            if state.taken < state.slots {
+                state.taken += 1;
                 return Slot(Some(self.clone()));
             }
             let (sender, receiver) = oneshot::channel();
@@ -50,13 +51,29 @@ impl Fair {
         receiver.await.unwrap_or(Slot(None))
     }
 
+    /// So many slots from now on. Those that are taken stay so until they are given back.
+    pub(crate) fn resize(&self, slots: usize) {
+        let given: Vec<_> = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            state.slots = slots;
+            let more = slots.saturating_sub(state.taken);
+            let given: Vec<_> = std::iter::from_fn(|| state.next()).take(more).collect();
+            state.taken += given.len();
+            given
+        };
+        for sender in given {
+            let _ = sender.send(Slot(Some(self.clone())));
+        }
+    }
+
     /// Gives a slot to whose turn it is. Whoever has left meanwhile gives it back at once.
     fn release(&self) {
         let next = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let next = state.next();
+            // With fewer slots than before, some are not given again.
+            let next = if state.taken <= state.slots { state.next() } else { None };
             if next.is_none() {
-                state.free += 1;
+                state.taken -= 1;
             }
             next
         };
@@ -121,6 +138,26 @@ mod tests {
             given.push(client);
         }
         assert_eq!(given, [greedy, modest, greedy, greedy, greedy, greedy]);
+    }
+
+    #[tokio::test]
+    async fn there_may_be_more_slots_later_and_fewer_again() {
+        let (client, _) = clients();
+        let fair = Fair::new(1);
+        let first = fair.acquire(client).await;
+        let waiting = tokio::spawn({
+            let fair = fair.clone();
+            async move { (fair.acquire(client).await, fair.acquire(client).await) }
+        });
+        tokio::task::yield_now().await;
+        fair.resize(3);
+        let more = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
+        fair.resize(1);
+        drop((first, more.0));
+        let soon = Duration::from_millis(10);
+        assert!(tokio::time::timeout(soon, fair.acquire(client)).await.is_err());
+        drop(more.1);
+        assert!(tokio::time::timeout(soon, fair.acquire(client)).await.is_ok());
     }
 
     #[tokio::test]

@@ -23,9 +23,11 @@ mod peer;
 mod pipeline;
 mod prewarm;
 mod recent;
+mod reload;
 mod room;
 mod serve;
 mod session;
+mod settings;
 mod steps;
 mod telemetry;
 mod uses;
@@ -53,7 +55,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         match arguments.command {
-            Command::Serve(arguments) => serve::serve(serve::configure(&arguments)?).await,
+            Command::Serve(arguments) => serve::serve(*arguments).await,
             Command::Ls(arguments) => client::ls(&arguments).await,
             Command::Status(arguments) => client::status(&arguments).await,
             Command::Prewarm(arguments) => client::prewarm(&arguments).await,

@@ -2,6 +2,7 @@
 //! none is told to come back.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -13,8 +14,8 @@ use crate::peer::Client;
 pub(crate) struct Room(Arc<Inner>);
 
 struct Inner {
-    most: usize,
-    most_of_one: usize,
+    most: AtomicUsize,
+    most_of_one: AtomicUsize,
     inside: Mutex<HashMap<Client, usize>>,
     emptied: Notify,
 }
@@ -29,7 +30,14 @@ impl Room {
     /// Room for so many.
     pub(crate) fn new(most: usize, most_of_one: usize) -> Self {
         let (inside, emptied) = (Mutex::default(), Notify::new());
+        let (most, most_of_one) = (most.into(), most_of_one.into());
         Self(Arc::new(Inner { most, most_of_one, inside, emptied }))
+    }
+
+    /// Room for so many from now on. Who is inside stays.
+    pub(crate) fn resize(&self, most: usize, most_of_one: usize) {
+        self.0.most.store(most, Ordering::Relaxed);
+        self.0.most_of_one.store(most_of_one, Ordering::Relaxed);
     }
 
     /// A place, if there is one.
@@ -37,7 +45,8 @@ impl Room {
         let mut inside = self.0.inside.lock().unwrap_or_else(PoisonError::into_inner);
         let taken: usize = inside.values().sum();
         let of_one = inside.get(&client).copied().unwrap_or_default();
-        if taken >= self.0.most || of_one >= self.0.most_of_one {
+        let (most, most_of_one) = (&self.0.most, &self.0.most_of_one);
+        if taken >= most.load(Ordering::Relaxed) || of_one >= most_of_one.load(Ordering::Relaxed) {
             return None;
         }
         inside.insert(client, of_one + 1);
@@ -90,6 +99,8 @@ mod tests {
         assert!(third.is_some());
         assert!(room.enter(modest).is_none());
         assert_eq!(room.taken(), 3);
+        room.resize(4, 2);
+        assert!(room.enter(modest).is_some());
         drop((places, third));
         room.emptied().await;
         assert_eq!(room.taken(), 0);

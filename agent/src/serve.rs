@@ -14,7 +14,6 @@ use crate::admin;
 use crate::arguments::ServeArguments;
 use crate::cache::Cache;
 use crate::compile::Compiler;
-use crate::config::Config;
 use crate::layers::Layers;
 use crate::lend::Lender;
 use crate::listener::Listener;
@@ -22,6 +21,7 @@ use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::prewarm::Prewarmer;
 use crate::recent::Recent;
+use crate::reload::{self, Origin};
 use crate::room::Room;
 use crate::session::Shared;
 use crate::{steps, telemetry};
@@ -35,24 +35,16 @@ const ADMIN_MODE: u32 = 0o600;
 /// How long a failed `accept` waits: with no descriptors left, trying again at once only burns.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Reads the configuration: the file, the flags, the environment.
-pub(crate) fn configure(arguments: &ServeArguments) -> Result<Config> {
-    let text = match &arguments.config {
-        Some(path) => std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the configuration {}", path.display()))?,
-        None => String::new(),
-    };
-    let own = std::env::current_exe().context("cannot find the agent's own binary")?;
-    let beside = own.parent().unwrap_or(Path::new("/"));
-    Ok(Config::new(arguments, &text, beside)?)
-}
-
 /// Serves steps until SIGTERM or SIGINT.
-pub(crate) async fn serve(config: Config) -> Result<()> {
+pub(crate) async fn serve(arguments: ServeArguments) -> Result<()> {
+    let own = std::env::current_exe().context("cannot find the agent's own binary")?;
+    let beside = own.parent().unwrap_or(Path::new("/")).to_owned();
+    let origin = Origin { arguments, beside };
+    let text = origin.read()?;
+    let (exchange, live) = Live::new(origin.config(&text)?);
+    let config = live.get();
     telemetry::start(config.log_format);
     raise_descriptor_limit();
-    let (_exchange, live) = Live::new(config);
-    let config = live.get();
     let shared = prepare(live).await?;
     let admin_listener = Listener::bind(&config.cache.join(admin::SOCKET), ADMIN_MODE).await?;
     let listener = Listener::bind(&config.socket, STEPS_MODE).await?;
@@ -63,6 +55,7 @@ pub(crate) async fn serve(config: Config) -> Result<()> {
         version = env!("CARGO_PKG_VERSION"), socket = %config.socket.display(),
         cache = %config.cache.display(), "serving"
     );
+    tokio::spawn(reload::run(origin, text, exchange, Arc::clone(&shared)));
     tokio::select! {
         () = accept_steps(&listener, &shared, &connections) => {}
         () = accept_admin(&admin_listener, &shared) => {}

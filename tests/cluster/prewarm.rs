@@ -70,7 +70,7 @@ impl Stand {
             .tables("[prewarm]\njitter = '0s'\nrecheck = '2s'")
             .argument("--kubernetes=true")
             .variable("KUBECONFIG", &self.kubeconfig.display().to_string())
-            .variable("WARMSTEP_NODE", "node-1")
+            .variable("NODE_NAME", "node-1")
             .start()
             .unwrap()
     }

@@ -9,6 +9,7 @@ mod guests;
 mod hostile;
 mod lending;
 mod life;
+mod live;
 mod process;
 mod raw;
 mod refusals;

@@ -13,8 +13,9 @@ use tokio::sync::Semaphore;
 use warmstep_registry::{Digest, Reference, Registries};
 
 use crate::admission::Source;
-use crate::cache::{Cache, CacheError, Key, Tier};
+use crate::cache::{Bounds, Cache, CacheError, Key, Tier};
 use crate::compile::Compiler;
+use crate::config::Limits;
 use crate::failures::Failures;
 use crate::fair::Fair;
 use crate::fetch::{self, Wanted};
@@ -119,6 +120,23 @@ impl Pipeline {
     /// What is in use.
     pub(crate) fn uses(&self) -> &Uses {
         &self.uses
+    }
+
+    /// Goes on with other limits, and with other registries where they have changed. What is under
+    /// way ends as it began.
+    pub(crate) fn take_over(self: &Arc<Self>, limits: &Limits, registries: Option<Registries>) {
+        if let Some(registries) = registries {
+            *self.registries.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registries);
+        }
+        self.pulls.resize(limits.pulls);
+        self.compiles.resize(limits.compiles);
+        let this = Arc::clone(self);
+        let bounds = Bounds { bytes: limits.cache.as_u64(), modules: limits.cache_modules };
+        tokio::spawn(async move {
+            if let Err(error) = this.evict(bounds).await {
+                tracing::warn!(%error, "the cache stays over its bounds");
+            }
+        });
     }
 
     fn registries(&self) -> Arc<Registries> {
