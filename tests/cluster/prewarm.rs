@@ -67,7 +67,7 @@ impl Stand {
         Agent::builder()
             .registry(&self.registry)
             .setting("tag_ttl = '1s'")
-            .tables("[prewarm]\njitter = '0s'\nrecheck = '2s'")
+            .tables("[prewarm]\njitter = '0s'\nrecheck = '2s'\n[policy]\nallow = ['127.0.0.1:*']")
             .argument("--kubernetes=true")
             .variable("KUBECONFIG", &self.kubeconfig.display().to_string())
             .variable("NODE_NAME", "node-1")
@@ -151,7 +151,11 @@ fn every_kind_of_object_warms_what_it_names_and_lets_it_go_again() {
     stand.give_rights();
     let names = ["a", "b", "c", "d", "e"];
     let [a, b, c, d, e] = names.map(|name| stand.push(name));
-    let agent = stand.agent();
+    let mut agent = stand.agent();
+    agent.until(SOON, |status| status.prewarm.kubernetes == "watching").unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let resident = agent.program().unwrap().resident().unwrap();
+    assert!(resident < 24 << 20, "five watches and nothing else: {resident} bytes");
 
     stand.apply(config_map("list"), &format!("{},{}", a.reference, b.pinned));
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});
@@ -219,10 +223,13 @@ fn a_failure_is_told_once_on_the_object_and_mended_when_it_can_be() {
     let parameter = ["oci://r.example/a:{{workflow.parameters.tag}}"];
     stand.apply(template("WorkflowTemplate", "auto", &parameter), "auto");
     stand.apply(config_map("auto"), "auto");
+    let forbidden = "oci://forbidden.example/x:1";
+    stand.apply(config_map("forbidden"), forbidden);
     let status = agent
         .until(SOON, |status| {
             is_warm(status, &good.reference)
                 && status.prewarm.state(&missing) == "failed"
+                && status.prewarm.state(forbidden) == "failed"
                 && status.prewarm.problems.len() == 3
         })
         .unwrap();
@@ -232,6 +239,7 @@ fn a_failure_is_told_once_on_the_object_and_mended_when_it_can_be() {
     assert!(problems.iter().any(|reason| reason.contains("a ConfigMap has no templates")));
     assert!(problems.iter().any(|reason| reason.starts_with("nonsense: a module is written")));
     stand.until_event("team", "both");
+    assert!(stand.until_event("team", "forbidden")[0].contains("policy.allow"));
     // Two more attempts, and another start: nothing is told twice.
     std::thread::sleep(Duration::from_secs(12));
     agent.kill().unwrap();

@@ -17,6 +17,7 @@ mod local;
 mod memory;
 mod object;
 mod outage;
+mod report;
 mod wants;
 mod warm;
 mod watch;
@@ -33,7 +34,8 @@ use crate::live::Live;
 use crate::pipeline::Pipeline;
 use crate::uses::Use;
 use object::{Kind, Object};
-use wants::{Asked, Bounds, Report, Wants};
+use report::Report;
+use wants::{Asked, Bounds, Wants};
 
 /// What is wanted, and everything that acts on it.
 pub(crate) struct Prewarmer {

@@ -53,7 +53,7 @@ pub(crate) struct Bounds {
 
 /// How far a module is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     /// Nothing is known yet.
     Waiting,
     /// It is compiled.
@@ -62,30 +62,18 @@ enum State {
     Failed(String),
 }
 
+/// A module that is wanted.
 #[derive(Debug)]
-struct Module {
-    state: State,
+pub(super) struct Module {
+    /// How far it is.
+    pub(super) state: State,
     /// What it was last known to be. This is pinned, also while an attempt fails.
-    digest: Option<Digest>,
-    running: bool,
+    pub(super) digest: Option<Digest>,
+    /// Whether an attempt runs now.
+    pub(super) running: bool,
     failures: u32,
     /// When to look after it next.
     next: Instant,
-}
-
-/// A module as `status` shows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Report {
-    /// The module in its one spelling.
-    pub(crate) module: String,
-    /// `waiting`, `warming`, `warm` or `failed`.
-    pub(crate) state: String,
-    /// The SHA-256 of its Wasm, where that is known.
-    pub(crate) digest: Option<Digest>,
-    /// Why the last attempt failed.
-    pub(crate) reason: Option<String>,
-    /// Who wants it.
-    pub(crate) wanted_by: Vec<String>,
 }
 
 /// Something that an object should be told.
@@ -111,8 +99,8 @@ pub(crate) struct Memory {
 /// Everything that is wanted.
 #[derive(Debug, Default)]
 pub(crate) struct Wants {
-    objects: BTreeMap<Object, Asked>,
-    modules: BTreeMap<String, Module>,
+    pub(super) objects: BTreeMap<Object, Asked>,
+    pub(super) modules: BTreeMap<String, Module>,
     /// Objects that there was no room for.
     ignored: BTreeSet<Object>,
     /// Whether [`Wants::memory`] has changed since it was last taken.
@@ -328,41 +316,6 @@ impl Wants {
             None => Some(format!("{name}: this node keeps no more modules warm (prewarm.modules)")),
         });
         asked.problems.iter().cloned().chain(failed)
-    }
-
-    /// Every module, for `status`. `is_there` says whether one is still compiled.
-    pub(crate) fn report(&self, is_there: impl Fn(&Digest) -> bool) -> Vec<Report> {
-        let mut wanted_by: BTreeMap<&String, Vec<String>> = BTreeMap::new();
-        for (object, asked) in &self.objects {
-            for name in &asked.modules {
-                wanted_by.entry(name).or_default().push(object.to_string());
-            }
-        }
-        wanted_by
-            .into_iter()
-            .map(|(name, wanted_by)| {
-                let module = self.modules.get(name);
-                let digest = module.and_then(|module| module.digest);
-                let (state, reason) = match module {
-                    None => ("failed", Some("beyond prewarm.modules".to_owned())),
-                    Some(Module { state: State::Failed(reason), .. }) => {
-                        ("failed", Some(reason.clone()))
-                    }
-                    Some(Module { running: true, state: State::Waiting, .. }) => ("warming", None),
-                    _ if digest.is_some_and(|digest| is_there(&digest)) => ("warm", None),
-                    Some(_) => ("waiting", None),
-                };
-                Report { module: name.clone(), state: state.to_owned(), digest, reason, wanted_by }
-            })
-            .collect()
-    }
-
-    /// What objects ask for that cannot be, each with its object.
-    pub(crate) fn problems(&self) -> Vec<(String, String)> {
-        let problems = self.objects.iter().flat_map(|(object, asked)| {
-            asked.problems.iter().map(|problem| (object.to_string(), problem.clone()))
-        });
-        problems.collect()
     }
 
     /// How many objects want something, and for how many there was no room.
