@@ -43,7 +43,9 @@ fn run() -> Result<ExitCode> {
     let times = Times::default();
     if arguments.list {
         let cluster = None;
-        return Ok(libtest_mimic::run(&arguments, trials(&all(), cluster.as_ref(), &times)).exit_code());
+        return Ok(
+            libtest_mimic::run(&arguments, trials(&all(), cluster.as_ref(), &times)).exit_code()
+        );
     }
     let before = Instant::now();
     let cluster = Arc::new(Cluster::start()?);
@@ -59,7 +61,11 @@ fn run() -> Result<ExitCode> {
     arguments.test_threads = Some(1);
     let alone = libtest_mimic::run(&arguments, trials(life::TESTS, Some(&cluster), &times));
     print(&times);
-    Ok(if together.has_failed() || alone.has_failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if together.has_failed() || alone.has_failed() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn all() -> Vec<Test> {
