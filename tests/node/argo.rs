@@ -133,6 +133,22 @@ fn an_input_becomes_an_output() {
     assert_eq!(pod.read("/tmp/page.md"), "# Hello\n");
 }
 
+/// An output that is a directory is made with the first file in it.
+#[test]
+fn a_file_in_an_output_that_is_a_directory() {
+    let agent = Agent::builder().start().unwrap();
+    let mut template = render();
+    template["outputs"]["artifacts"][0]["path"] = json!("/pages");
+    let pod = Pod::new(&agent, "pod", &paths::module("markdown").unwrap(), &template);
+    pod.write("/tmp/page.md", "# Hello\n");
+    let (code, out, err) = said(&pod.run(&["/tmp/page.md", "/pages/page.html"]));
+    assert_eq!(code, Some(0), "{out}{err}");
+    assert!(pod.read("/pages/page.html").contains("<h1>Hello</h1>"));
+    for other in OTHERS {
+        assert_eq!(said(&pod.run(&[other, "/pages/page.html"])).0, Some(1), "{other}");
+    }
+}
+
 /// Tries whatever a script can, and says what it found.
 const THIEF: &str = r#"
 import os, sys

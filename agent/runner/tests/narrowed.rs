@@ -88,6 +88,28 @@ fn what_is_granted_is_there() {
     assert_eq!(puppet.exit(0).code(), 0);
 }
 
+/// Nobody else would make the directory of an output that is one.
+#[test]
+fn an_output_becomes_a_directory_when_something_is_made_in_it() {
+    let (_pod, tmp) = pod();
+    let mut puppet = puppet(&tmp);
+    assert_eq!(puppet.open("out.html/page", 0, rights::READ), Err(errno::NOENT));
+    assert_eq!(puppet.stat("out.html/page", FOLLOW), Err(errno::NOENT));
+    assert_eq!(puppet.unlink("out.html/page"), Err(errno::NOENT));
+    assert!(!tmp.join("out.html").exists(), "looking makes nothing");
+    puppet.create("out.html/page");
+    assert!(tmp.join("out.html/page").is_file());
+    assert_eq!(puppet.unlink("out.html/page"), Ok(()));
+    assert_eq!(puppet.rmdir("out.html"), Ok(()));
+    assert_eq!(puppet.mkdir("out.html/a"), Ok(()));
+    assert!(tmp.join("out.html/a").is_dir());
+    // No other name, and no deeper one, is made on the way.
+    assert_eq!(puppet.open("none/page", CREAT, rights::WRITER), Err(errno::NOENT));
+    assert_eq!(puppet.open("out.html/b/page", CREAT, rights::WRITER), Err(errno::NOENT));
+    assert_eq!(puppet.open("in.md/page", CREAT, rights::WRITER), Err(errno::NOTDIR));
+    assert_eq!(puppet.exit(0).code(), 0);
+}
+
 #[test]
 fn nothing_else_is_there() {
     let (pod, tmp) = pod();

@@ -63,8 +63,15 @@ impl Narrow {
             let name = if slashes == 0 { name.into() } else { [name, b"/"].concat().into() };
             return Ok(Place::Entry { directory, name, access: entry.access });
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = rustix::fs::openat(directory, name, flags, Mode::empty())?;
+        let opened = match open_directory(directory, name) {
+            // An output is a directory as soon as something is made in it: Argo says of none which
+            // it is, and a module that only writes files would have nobody to make it.
+            Err(Errno::NOENT) if creates && entry.access == Access::Write => {
+                rustix::fs::mkdirat(directory, name, Mode::from_bits_truncate(0o777))?;
+                open_directory(directory, name)?
+            }
+            opened => opened?,
+        };
         let directory = Parent::Below(opened);
         Ok(Place::Beneath { directory, path: &below[slashes..], access: entry.access })
     }
@@ -166,6 +173,12 @@ impl Place<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Opens an entry to resolve paths beneath it.
+fn open_directory(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
 }
 
 fn open_entry(
