@@ -2,13 +2,17 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use warmstep_tests::cluster::Cluster;
 use warmstep_tests::paths;
 
 use crate::Test;
-use crate::workflow::Workflow;
+use crate::workflow::{NAMESPACE, Workflow};
+
+/// How long a module may take to be warm after its object was made.
+const WARM: Duration = Duration::from_secs(60);
 
 pub(crate) const TESTS: &[Test] = &[
     ("examples::hello", |cluster| example(cluster, "hello")),
@@ -17,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("examples::pipeline", |cluster| example(cluster, "pipeline")),
     ("examples::fan_out", |cluster| example(cluster, "fan-out")),
     ("examples::untrusted", |cluster| example(cluster, "untrusted")),
+    ("examples::prewarmed", prewarmed),
 ];
 
 /// A file of an example.
@@ -31,4 +36,25 @@ fn example(cluster: &Cluster, name: &str) -> Result<()> {
     let expected = fs::read_to_string(file(name, "expected.txt"))?;
     ensure!(printed == expected, "{name} printed\n{printed}instead of\n{expected}");
     Ok(())
+}
+
+/// The template's module is warm before anybody runs it, and then it is run.
+fn prewarmed(cluster: &Cluster) -> Result<()> {
+    let template = file("prewarmed", "template.yaml");
+    cluster.kubectl(&["apply", "-n", NAMESPACE, "-f", &template.display().to_string()])?;
+    let reference = "oci://registry.warmstep.test/prewarmed:1";
+    cluster.until("the module is warm", WARM, |cluster| {
+        let status = agent_status(cluster)?;
+        let wanted = status["prewarm"]["modules"].as_array().into_iter().flatten();
+        let module = wanted.into_iter().find(|module| module["module"] == reference);
+        Ok(module.filter(|module| module["state"] == "warm").map(|_| ()))
+    })?;
+    example(cluster, "prewarmed")
+}
+
+/// What `warmstep-agent status` says on the node.
+fn agent_status(cluster: &Cluster) -> Result<serde_json::Value> {
+    let pod = ["exec", "-n", "warmstep", "daemonset/warmstep-agent", "-c", "agent", "--"];
+    let command = ["warmstep-agent", "status", "--output", "json"];
+    Ok(serde_json::from_str(&cluster.kubectl(&[&pod[..], &command].concat())?)?)
 }

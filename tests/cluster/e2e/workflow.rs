@@ -196,3 +196,27 @@ pub(crate) fn pod_name(node: &Value) -> String {
 pub(crate) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
+
+/// A workflow of one template, `step`, whose fields these are.
+pub(crate) fn one_step(fields: &str) -> String {
+    format!(
+        "apiVersion: argoproj.io/v1alpha1
+kind: Workflow
+metadata:
+  generateName: step-
+spec:
+  entrypoint: step
+  templates:
+    - name: step
+{}
+",
+        indented(fields, 6)
+    )
+}
+
+/// Every line of a text behind so many spaces.
+pub(crate) fn indented(text: &str, spaces: usize) -> String {
+    let lines: Vec<String> =
+        text.lines().map(|line| format!("{:spaces$}{line}", "")).collect();
+    lines.join("\n")
+}

@@ -1,10 +1,12 @@
-//! What tests ask of the cluster: `stop NAME` and `start NAME`, a line each, on a unix socket.
+//! What tests ask of the cluster, a line each, on a unix socket: `stop NAME` and `start NAME` for
+//! its own programs, `kill NAME` for a process in a pod.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use warmstep_tests::{cluster, interrupt};
 
 use crate::node::Node;
@@ -44,6 +46,7 @@ fn answer(node: &mut Node, mut stream: UnixStream) -> Result<()> {
     let done = match line.trim().split_once(' ') {
         Some(("stop", name)) => node.stop(name),
         Some(("start", name)) => node.start(name),
+        Some(("kill", name)) => kill(name),
         _ => bail!("{line:?} is no request"),
     };
     match done {
@@ -51,4 +54,21 @@ fn answer(node: &mut Node, mut stream: UnixStream) -> Result<()> {
         Err(error) => writeln!(stream, "{}", format!("{error:#}").replace('\n', " "))?,
     }
     Ok(())
+}
+
+/// Kills the one process of this name: all that runs in the PID namespace is the cluster's.
+fn kill(name: &str) -> Result<()> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let path = entry?.path();
+        // Without its line feed, and cut to 15 bytes.
+        let Ok(command) = std::fs::read_to_string(path.join("comm")) else { continue };
+        if command.trim_end() == &name[..name.len().min(15)] {
+            found.push(path);
+        }
+    }
+    let [process] = found.as_slice() else { bail!("{} processes are called {name}", found.len()) };
+    let number = process.file_name().and_then(|name| name.to_str()?.parse().ok());
+    let process = number.and_then(Pid::from_raw).context("no number")?;
+    Ok(kill_process(process, Signal::KILL)?)
 }

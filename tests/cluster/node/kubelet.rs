@@ -11,7 +11,8 @@ use crate::cgroups;
 use crate::files::Files;
 
 pub(crate) fn start(files: &Files) -> Result<Program> {
-    fs::write(files.at("resolv.conf"), "")?;
+    // Nobody answers there: what has a name here is in the pods' own hosts files.
+    fs::write(files.at("resolv.conf"), format!("nameserver {NODE}\n"))?;
     fs::write(files.at("kubelet.yaml"), configuration(files))?;
     let mut command = Command::new(files.program("kubernetes", "kubelet")?);
     command
