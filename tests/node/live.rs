@@ -125,7 +125,7 @@ fn modules_of_the_node_s_own_are_warm_while_their_files_are_there() {
         status.prewarm.modules.len() == wanted.len() && found == wanted
     };
     let [one, two] = [sha256(&first), sha256(&second)];
-    agent.until(SOON, |status| holds(&[one.clone()], status)).unwrap();
+    agent.until(SOON, |status| holds(std::slice::from_ref(&one), status)).unwrap();
     let ended = agent.step(&one).run().unwrap();
     assert_eq!(ended.out(), "first\n", "{}", ended.err());
     assert_eq!(agent.last_record(1).unwrap().cache, "hit");
@@ -140,10 +140,10 @@ fn modules_of_the_node_s_own_are_warm_while_their_files_are_there() {
     assert!(reason.contains("no WebAssembly module"), "{reason}");
     // What goes is let go, also over a restart.
     fs::remove_file(volume.path().join("a.wasm")).unwrap();
-    agent.until(SOON, |status| holds(&[two.clone()], status)).unwrap();
+    agent.until(SOON, |status| holds(std::slice::from_ref(&two), status)).unwrap();
     agent.kill().unwrap();
     agent.start().unwrap();
-    agent.until(SOON, |status| holds(&[two.clone()], status)).unwrap();
+    agent.until(SOON, |status| holds(std::slice::from_ref(&two), status)).unwrap();
     assert!(agent.ask(["gc", "--to", "0"]).unwrap().status.success());
     let listed = agent.ask(["ls", "--output", "json"]).unwrap().stdout;
     let listed = String::from_utf8_lossy(&listed).into_owned();
