@@ -17,7 +17,7 @@ use crate::report::Report;
 use crate::symbols;
 
 /// Raised whenever the same Wasm would give other files although no version changed.
-const EPOCH: u32 = 5;
+const EPOCH: u32 = 6;
 
 /// How much effort goes into the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -40,7 +40,8 @@ use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 use std::collections::HashMap;
 use std::sync::Arc;
 use wasmer_compiler::WASM_TRAMPOLINE_ESTIMATED_BODY_SIZE;
-use wasmer_compiler::elf::{CompileOutput, compile_output_in_memory, compile_output_objects};
+use wasmer_compiler::elf::{CompileOutput, compile_output_in_memory};
+use wasmer_compiler::misc::CompiledKind;
 use wasmer_compiler::types::function::Compilation;
 
 use wasmer_compiler::progress::ProgressContext;
@@ -74,6 +75,9 @@ use wasmer_types::{
 
 pub struct CraneliftCompiledFunction {
     function: CompiledFunction,
+    // Warmstep: what `image` makes of the address map.
+    #[cfg(feature = "unwind")]
+    lines: Vec<u8>,
     #[cfg(feature = "unwind")]
     fde: Option<FrameDescriptionEntry>,
     #[cfg(feature = "unwind")]
@@ -134,7 +138,23 @@ impl CraneliftCompiler {
         let memory_styles = &compile_info.memory_styles;
         let table_styles = &compile_info.table_styles;
         let module = &compile_info.module;
-        let source_map = Arc::new(if self.config.experimental_artifact {
+        // Warmstep: the map walks through every operator of the module, only to find none in it.
+        let has_debug_info = module.custom_sections(".debug_info").next().is_some();
+        // Warmstep: see `image`.
+        #[cfg(feature = "unwind")]
+        let as_image = self.config.experimental_artifact
+            && !has_debug_info
+            && crate::image::is_for(target.triple());
+        #[cfg(not(feature = "unwind"))]
+        let as_image = false;
+        // Warmstep: what is compiled without optimization is wanted soon. The allocator that makes
+        // one pass does not know calls that may throw.
+        let fast_isa = (matches!(self.config.opt_level, CraneliftOptLevel::None)
+            && module.tags.is_empty())
+        .then(|| self.config().fast_isa(target))
+        .transpose()
+        .map_err(|error| CompileError::Codegen(error.to_string()))?;
+        let source_map = Arc::new(if self.config.experimental_artifact && has_debug_info {
             WasmSourceMap::new(module, module_translation_state, &function_body_inputs)
                 .map_err(CompileError::Codegen)?
         } else {
@@ -192,11 +212,31 @@ impl CraneliftCompiler {
             }
         };
 
+        // Warmstep: what was a part of `compile_function`.
+        let emit_object = |i: LocalFunctionIndex, compiled: CraneliftCompiledFunction| {
+            crate::elf::emit_local_function(
+                #[cfg(feature = "unwind")]
+                &*isa,
+                target,
+                i,
+                &compile_info.module.get_function_name(module.func_index(i)),
+                compile_info.module.name.as_deref(),
+                &compiled.function,
+                &source_map,
+                #[cfg(feature = "unwind")]
+                compiled.fde,
+                #[cfg(feature = "unwind")]
+                compiled.function_lsda,
+            )
+        };
+
         // The `compile_function` closure is used for both the sequential and
         // parallel compilation paths to avoid code duplication.
-        let compile_function = |func_translator: &mut FuncTranslator,
-                                i: &LocalFunctionIndex,
-                                input: &FunctionBodyData|
+        // Warmstep: with one of two allocators of registers.
+        let compile_function_with = |isa: &Arc<dyn cranelift_codegen::isa::TargetIsa>,
+                                     func_translator: &mut FuncTranslator,
+                                     i: &LocalFunctionIndex,
+                                     input: &FunctionBodyData|
          -> Result<
             CompileOutput<CraneliftCompiledFunction>,
             CompileError,
@@ -259,7 +299,7 @@ impl CraneliftCompiler {
             let mut ctrl_plane = Default::default();
             let func_name_map = context.func.params.user_named_funcs().clone();
             let result = context
-                .compile(&*isa, &mut ctrl_plane)
+                .compile(&**isa, &mut ctrl_plane)
                 .map_err(|error| CompileError::Codegen(format!("{error:#?}")))?;
             code_buf.extend_from_slice(result.code_buffer());
 
@@ -323,7 +363,7 @@ impl CraneliftCompiler {
             };
 
             #[allow(unused)]
-            let (unwind_info, fde) = match compiled_function_unwind_info(&*isa, &context)? {
+            let (unwind_info, fde) = match compiled_function_unwind_info(&**isa, &context)? {
                 #[cfg(feature = "unwind")]
                 CraneliftUnwindInfo::Fde(fde) => {
                     if dwarf_frametable.is_some() {
@@ -361,7 +401,17 @@ impl CraneliftCompiler {
             let range = reader.range();
             let address_map = get_function_address_map(&context, range, code_buf.len());
 
+            #[cfg(feature = "unwind")]
+            let in_image = as_image && function_lsda.is_none() && crate::image::holds(&func_relocs);
+            #[cfg(not(feature = "unwind"))]
+            let in_image = false;
             let compiled = CraneliftCompiledFunction {
+                #[cfg(feature = "unwind")]
+                lines: if in_image {
+                    crate::image::lines(&address_map)
+                } else {
+                    Vec::new()
+                },
                 function: CompiledFunction {
                     body: FunctionBody {
                         body: code_buf,
@@ -379,25 +429,22 @@ impl CraneliftCompiler {
                 compact_unwind_encoding,
             };
 
-            if self.config.experimental_artifact {
-                let object = crate::elf::emit_local_function(
-                    #[cfg(feature = "unwind")]
-                    &*isa,
-                    target,
-                    *i,
-                    &compile_info.module.get_function_name(func_index),
-                    compile_info.module.name.as_deref(),
-                    &compiled.function,
-                    &source_map,
-                    #[cfg(feature = "unwind")]
-                    compiled.fde,
-                    #[cfg(feature = "unwind")]
-                    compiled.function_lsda,
-                )?;
-                Ok(CompileOutput::Object(object, None))
+            if self.config.experimental_artifact && !in_image {
+                Ok(CompileOutput::Object(emit_object(*i, compiled)?, None))
             } else {
                 Ok(CompileOutput::InMemory(compiled))
             }
+        };
+        let compile_function = |func_translator: &mut FuncTranslator,
+                                i: &LocalFunctionIndex,
+                                input: &FunctionBodyData| {
+            // Few functions are too much for one pass.
+            if let Some(isa) = &fast_isa
+                && let Ok(compiled) = compile_function_with(isa, func_translator, i, input)
+            {
+                return Ok(compiled);
+            }
+            compile_function_with(&isa, func_translator, i, input)
         };
 
         #[cfg_attr(not(feature = "unwind"), allow(unused_mut))]
@@ -450,7 +497,7 @@ impl CraneliftCompiler {
                 if let Some(progress) = progress.as_ref() {
                     progress.notify_steps(WASM_TRAMPOLINE_ESTIMATED_BODY_SIZE)?;
                 }
-                if self.config.experimental_artifact {
+                if self.config.experimental_artifact && !as_image {
                     Ok(CompileOutput::Object(
                         wasmer_compiler::elf::emit_function_body(target, &kind, &trampoline)?,
                         None,
@@ -487,7 +534,7 @@ impl CraneliftCompiler {
                 if let Some(progress) = progress.as_ref() {
                     progress.notify_steps(WASM_TRAMPOLINE_ESTIMATED_BODY_SIZE)?;
                 }
-                if self.config.experimental_artifact {
+                if self.config.experimental_artifact && !as_image {
                     Ok(CompileOutput::Object(
                         wasmer_compiler::elf::emit_function_body(target, &kind, &trampoline)?,
                         None,
@@ -498,11 +545,61 @@ impl CraneliftCompiler {
             })
             .collect::<Result<Vec<_>, CompileError>>()?;
 
+        // Warmstep: one image of it all, or, if a function does not fit in, objects to link after all.
+        #[cfg(feature = "unwind")]
+        if as_image
+            && results
+                .iter()
+                .all(|output| matches!(output, CompileOutput::InMemory(_)))
+        {
+            let functions = compile_output_in_memory(results).into_iter();
+            let data = crate::image::write(
+                &*isa,
+                compile_info_blob,
+                functions
+                    .map(|compiled| crate::image::Function {
+                        function: compiled.function,
+                        fde: compiled.fde,
+                        lines: compiled.lines,
+                    })
+                    .collect(),
+                &compile_output_in_memory(function_call_trampoline_outputs),
+                &compile_output_in_memory(dynamic_function_trampoline_outputs),
+            )?;
+            return Ok(Compilation::Elf {
+                data,
+                function_max_stack_usage,
+            });
+        }
+
         if self.config.experimental_artifact {
-            let object_files = compile_output_objects(results);
-            let trampoline_objects = compile_output_objects(function_call_trampoline_outputs);
-            let dynamic_trampoline_objects =
-                compile_output_objects(dynamic_function_trampoline_outputs);
+            let object_files = results
+                .into_iter()
+                .enumerate()
+                .map(|(i, output)| match output {
+                    CompileOutput::Object(object, _) => Ok(object),
+                    CompileOutput::InMemory(compiled) => {
+                        emit_object(LocalFunctionIndex::from_u32(i as u32), compiled)
+                    }
+                })
+                .collect::<Result<Vec<_>, CompileError>>()?;
+            let trampoline_objects = function_call_trampoline_outputs
+                .into_iter()
+                .zip(module.signatures.iter())
+                .map(|(output, (index, signature))| {
+                    let kind = CompiledKind::FunctionCallTrampoline(index, signature.clone());
+                    object_of(target, &kind, output)
+                })
+                .collect::<Result<Vec<_>, CompileError>>()?;
+            let dynamic_trampoline_objects = dynamic_function_trampoline_outputs
+                .into_iter()
+                .zip(module.imported_function_types().enumerate())
+                .map(|(output, (index, signature))| {
+                    let index = FunctionIndex::from_u32(index as u32);
+                    let kind = CompiledKind::DynamicFunctionTrampoline(index, signature);
+                    object_of(target, &kind, output)
+                })
+                .collect::<Result<Vec<_>, CompileError>>()?;
             return wasmer_compiler::elf::link_module(
                 &pool,
                 target,
@@ -532,6 +629,8 @@ impl CraneliftCompiler {
 
         for compiled in results {
             let CraneliftCompiledFunction {
+                #[cfg(feature = "unwind")]
+                    lines: _,
                 function,
                 #[cfg(feature = "unwind")]
                 fde,
@@ -709,6 +808,20 @@ impl CraneliftCompiler {
             },
             function_max_stack_usage,
         })
+    }
+}
+
+/// Warmstep: a trampoline as an object to link.
+fn object_of(
+    target: &Target,
+    kind: &CompiledKind,
+    output: CompileOutput<FunctionBody>,
+) -> Result<Vec<u8>, CompileError> {
+    match output {
+        CompileOutput::Object(object, _) => Ok(object),
+        CompileOutput::InMemory(body) => {
+            wasmer_compiler::elf::emit_function_body(target, kind, &body)
+        }
     }
 }
 

@@ -183,6 +183,23 @@ impl Cranelift {
 
     /// Generates the ISA for the provided target
     pub fn isa(&self, target: &Target) -> CodegenResult<Arc<dyn TargetIsa>> {
+        self.isa_with(target, self.flag_builder(target))
+    }
+
+    /// Warmstep: the same with an allocator of registers that makes one pass.
+    pub(crate) fn fast_isa(&self, target: &Target) -> CodegenResult<Arc<dyn TargetIsa>> {
+        let mut flags = self.flag_builder(target);
+        flags
+            .set("regalloc_algorithm", "single_pass")
+            .expect("should be valid flag");
+        self.isa_with(target, flags)
+    }
+
+    fn isa_with(
+        &self,
+        target: &Target,
+        flags: settings::Builder,
+    ) -> CodegenResult<Arc<dyn TargetIsa>> {
         let mut builder =
             lookup(target.triple().clone()).expect("construct Cranelift ISA for triple");
         // Cpu Features
@@ -233,11 +250,15 @@ impl Cranelift {
             builder.enable("has_lzcnt").expect("should be valid flag");
         }
 
-        builder.finish(self.flags(target))
+        builder.finish(settings::Flags::new(flags))
     }
 
     /// Generates the flags for the compiler
     pub fn flags(&self, target: &Target) -> settings::Flags {
+        settings::Flags::new(self.flag_builder(target))
+    }
+
+    fn flag_builder(&self, target: &Target) -> settings::Builder {
         let mut flags = settings::builder();
 
         // Enable probestack
@@ -295,7 +316,7 @@ impl Cranelift {
                 .expect("should be valid flag");
         }
 
-        settings::Flags::new(flags)
+        flags
     }
 
     /// Callbacks that will triggered in the different compilation

@@ -304,7 +304,10 @@ impl<'module_environment> FuncEnvironment<'module_environment> {
                         (vmctx, base_offset, current_elements_offset)
                     } else {
                         let from_offset = self.offsets.vmctx_vmtable_import(index);
-                        let flags = insert_mem_flags(func, MemFlagsData::trusted().with_readonly().with_can_move());
+                        let flags = insert_mem_flags(
+                            func,
+                            MemFlagsData::trusted().with_readonly().with_can_move(),
+                        );
                         let table = func.create_global_value(ir::GlobalValueData::Load {
                             base: vmctx,
                             offset: Offset32::new(vmctx_offset(from_offset)?),
@@ -321,7 +324,10 @@ impl<'module_environment> FuncEnvironment<'module_environment> {
                 let flags = if Some(table.minimum) == table.maximum {
                     // A fixed-size table can't be resized so its base address won't
                     // change.
-                    insert_mem_flags(func, MemFlagsData::trusted().with_readonly().with_can_move())
+                    insert_mem_flags(
+                        func,
+                        MemFlagsData::trusted().with_readonly().with_can_move(),
+                    )
                 } else {
                     insert_mem_flags(func, MemFlagsData::trusted())
                 };
@@ -1564,7 +1570,10 @@ impl FuncEnvironment<'_> {
                 (vmctx, base_offset, current_length_offset)
             } else {
                 let from_offset = self.offsets.vmctx_vmmemory_import_definition(index);
-                let flags = insert_mem_flags(func, ir::MemFlagsData::trusted().with_readonly().with_can_move());
+                let flags = insert_mem_flags(
+                    func,
+                    ir::MemFlagsData::trusted().with_readonly().with_can_move(),
+                );
                 let memory = func.create_global_value(ir::GlobalValueData::Load {
                     base: vmctx,
                     offset: Offset32::new(vmctx_offset(from_offset)?),
@@ -1605,7 +1614,10 @@ impl FuncEnvironment<'_> {
         };
 
         let flags = if readonly_base {
-            insert_mem_flags(func, ir::MemFlagsData::trusted().with_readonly().with_can_move())
+            insert_mem_flags(
+                func,
+                ir::MemFlagsData::trusted().with_readonly().with_can_move(),
+            )
         } else {
             insert_mem_flags(func, ir::MemFlagsData::trusted())
         };

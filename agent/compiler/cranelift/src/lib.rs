@@ -53,6 +53,8 @@ mod eh;
 mod elf;
 mod func_environ;
 mod heap;
+#[cfg(feature = "unwind")]
+mod image;
 mod table;
 mod trampoline;
 mod translator;

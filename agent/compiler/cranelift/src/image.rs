@@ -1,0 +1,471 @@
+//! Not upstream's: writes the whole ELF image of a module at once.
+//!
+//! Upstream makes an object file of each function, each with its own frame table and debug unit, and
+//! has a linker put ten thousand of them together. Where functions refer to nothing but each other,
+//! which is what nearly every module comes to, their addresses are known as soon as their sizes are,
+//! and the image can be written down. What it holds is what `link_module` would leave in it and
+//! wasmer's loader reads: one frame table, one debug unit that maps code to offsets in the Wasm,
+//! the traps, and where each function begins. There are no symbols, and nothing to relocate.
+
+use cranelift_codegen::{
+    gimli::{
+        RunTimeEndian, constants,
+        write::{
+            Address, EhFrame, EndianVec, Error as GimliError, FrameDescriptionEntry, FrameTable,
+            Result as GimliResult, Writer,
+        },
+    },
+    isa::TargetIsa,
+};
+use object::{
+    Endianness, elf,
+    write::elf::{FileHeader, ProgramHeader, SectionHeader, Writer as ElfWriter},
+};
+use wasmer_compiler::{
+    EH_FRAME_SECTION_NAME, WASMER_FUNCTION_OFFSETS_SECTION_NAME, WASMER_MODULE_INFO_SECTION_NAME,
+    WASMER_TRAP_FUNCTION_OFFSETS_SECTION_NAME, WASMER_TRAPS_SECTION_NAME,
+    types::{
+        address_map::FunctionAddressMap,
+        function::{CompiledFunction, FunctionBody},
+        relocation::{Relocation, RelocationKind, RelocationTarget},
+    },
+};
+use wasmer_types::{
+    CompileError, TrapInformation,
+    entity::EntityRef,
+    target::{Architecture, BinaryFormat, Triple},
+};
+
+/// What segments are aligned to.
+const PAGE: usize = 4096;
+
+/// What functions are aligned to: processors fetch this many bytes at once.
+const FUNCTION_ALIGNMENT: usize = 32;
+
+/// Between functions: `int3`.
+const PADDING: u8 = 0xcc;
+
+/// A function as the image holds it.
+pub(crate) struct Function {
+    pub(crate) function: CompiledFunction,
+    pub(crate) fde: Option<FrameDescriptionEntry>,
+    /// Its line program, from [`lines`].
+    pub(crate) lines: Vec<u8>,
+}
+
+/// Whether images are written for a target.
+pub(crate) fn is_for(triple: &Triple) -> bool {
+    triple.architecture == Architecture::X86_64 && triple.binary_format == BinaryFormat::Elf
+}
+
+/// Whether a function refers to nothing but functions of its own module.
+pub(crate) fn holds(relocations: &[Relocation]) -> bool {
+    relocations.iter().all(|relocation| {
+        matches!(relocation.reloc_target, RelocationTarget::LocalFunc(_))
+            && matches!(
+                relocation.kind,
+                RelocationKind::PCRel4
+                    | RelocationKind::X86CallPCRel4
+                    | RelocationKind::X86CallPLTRel4
+            )
+    })
+}
+
+/// Writes the image.
+pub(crate) fn write(
+    isa: &dyn TargetIsa,
+    module_info: &[u8],
+    functions: Vec<Function>,
+    call_trampolines: &[FunctionBody],
+    dynamic_trampolines: &[FunctionBody],
+) -> Result<Vec<u8>, CompileError> {
+    let trampolines = call_trampolines.iter().chain(dynamic_trampolines);
+    let bodies = functions
+        .iter()
+        .map(|function| &function.function.body)
+        .chain(trampolines);
+    let (mut text, starts) = lay_out(bodies.map(|body| &body.body[..]));
+    for (function, &start) in functions.iter().zip(&starts) {
+        relocate(&mut text, start, &function.function.relocations, &starts)?;
+    }
+    let (traps, trap_offsets) = traps(
+        functions
+            .iter()
+            .map(|function| &function.function.frame_info.traps[..]),
+    );
+    let debug = Debug::new(text.len(), &functions, &starts);
+    let offsets: Vec<u8> = starts
+        .iter()
+        .flat_map(|&start| address(start).to_le_bytes())
+        .collect();
+    let frames = functions.into_iter().zip(&starts);
+    let frames = frames.filter_map(|(function, &start)| Some((function.fde?, start)));
+    let eh_frame = eh_frame(isa, frames, text.len())?;
+    emit(
+        &text,
+        &eh_frame,
+        [
+            (WASMER_MODULE_INFO_SECTION_NAME, module_info),
+            (WASMER_FUNCTION_OFFSETS_SECTION_NAME, &offsets),
+            (WASMER_TRAP_FUNCTION_OFFSETS_SECTION_NAME, &trap_offsets),
+            (WASMER_TRAPS_SECTION_NAME, &traps),
+            (b".debug_abbrev", ABBREVIATIONS),
+            (b".debug_info", &debug.info),
+            (b".debug_line", &debug.line),
+        ],
+    )
+    .map_err(codegen("cannot write the image"))
+}
+
+/// Where a place in the text is in memory, and in the file: the headers' page is before it.
+fn address(offset: usize) -> u64 {
+    (PAGE + offset) as u64
+}
+
+fn codegen<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> CompileError {
+    move |error| CompileError::Codegen(format!("{what}: {error}"))
+}
+
+/// All bodies, and where each begins.
+fn lay_out<'a>(bodies: impl Iterator<Item = &'a [u8]> + Clone) -> (Vec<u8>, Vec<usize>) {
+    let size = bodies
+        .clone()
+        .map(|body| body.len().next_multiple_of(FUNCTION_ALIGNMENT))
+        .sum();
+    let mut text = Vec::with_capacity(size);
+    let mut starts = Vec::new();
+    for body in bodies {
+        starts.push(text.len());
+        text.extend_from_slice(body);
+        text.resize(text.len().next_multiple_of(FUNCTION_ALIGNMENT), PADDING);
+    }
+    if text.is_empty() {
+        // A segment of nothing cannot be mapped.
+        text.push(PADDING);
+    }
+    (text, starts)
+}
+
+/// Resolves a function's references to others: `S + A - P`, where the text's own address cancels.
+fn relocate(
+    text: &mut [u8],
+    start: usize,
+    relocations: &[Relocation],
+    starts: &[usize],
+) -> Result<(), CompileError> {
+    for relocation in relocations {
+        let RelocationTarget::LocalFunc(target) = relocation.reloc_target else {
+            unreachable!("`holds` has seen to it");
+        };
+        let place = start + relocation.offset as usize;
+        let value = starts[target.index()] as i64 + relocation.addend - place as i64;
+        let value = i32::try_from(value).map_err(codegen("the code is too large"))?;
+        text[place..place + 4].copy_from_slice(&value.to_le_bytes());
+    }
+    Ok(())
+}
+
+/// The functions' traps, and where each function's begin.
+fn traps<'a>(functions: impl Iterator<Item = &'a [TrapInformation]>) -> (Vec<u8>, Vec<u8>) {
+    let (mut traps, mut offsets) = (Vec::new(), Vec::new());
+    for function in functions {
+        offsets.extend_from_slice(&(traps.len() as u64).to_le_bytes());
+        traps.extend_from_slice(&(function.len() as u32).to_le_bytes());
+        for trap in function {
+            traps.extend_from_slice(&trap.code_offset.to_le_bytes());
+            traps.extend_from_slice(&(trap.trap_code as u32).to_le_bytes());
+        }
+    }
+    (traps, offsets)
+}
+
+/// Writes the frame table, which comes right behind the text's last page.
+fn eh_frame(
+    isa: &dyn TargetIsa,
+    frames: impl Iterator<Item = (FrameDescriptionEntry, usize)>,
+    text: usize,
+) -> Result<Vec<u8>, CompileError> {
+    let place = address(text.next_multiple_of(PAGE));
+    let mut writer = FrameWriter {
+        out: EndianVec::new(RunTimeEndian::Little),
+        place,
+        starts: vec![],
+    };
+    if let Some(mut cie) = isa.create_systemv_cie() {
+        cie.fde_address_encoding = constants::DW_EH_PE_pcrel | constants::DW_EH_PE_sdata4;
+        let mut table = FrameTable::default();
+        let cie = table.add_cie(cie);
+        for (fde, start) in frames {
+            table.add_fde(cie, fde);
+            writer.starts.push(start);
+        }
+        writer.starts.reverse();
+        let mut section = EhFrame(writer);
+        table
+            .write_eh_frame(&mut section)
+            .map_err(codegen("cannot write .eh_frame"))?;
+        writer = section.0;
+    }
+    let mut bytes = writer.out.into_vec();
+    // The terminator, as upstream writes it.
+    bytes.extend_from_slice(&[0; 8]);
+    Ok(bytes)
+}
+
+/// Writes frames, each of which refers to the start of its function.
+struct FrameWriter {
+    out: EndianVec<RunTimeEndian>,
+    /// Where the table will be in memory.
+    place: u64,
+    /// The functions whose frames are still to come, the last one first.
+    starts: Vec<usize>,
+}
+
+impl Writer for FrameWriter {
+    type Endian = RunTimeEndian;
+
+    fn endian(&self) -> Self::Endian {
+        self.out.endian()
+    }
+
+    fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> GimliResult<()> {
+        self.out.write(bytes)
+    }
+
+    fn write_at(&mut self, offset: usize, bytes: &[u8]) -> GimliResult<()> {
+        self.out.write_at(offset, bytes)
+    }
+
+    fn write_eh_pointer(
+        &mut self,
+        address: Address,
+        encoding: constants::DwEhPe,
+        size: u8,
+    ) -> GimliResult<()> {
+        if matches!(address, Address::Constant(_)) {
+            return self.out.write_eh_pointer(address, encoding, size);
+        }
+        if encoding != constants::DW_EH_PE_pcrel | constants::DW_EH_PE_sdata4 {
+            return Err(GimliError::UnsupportedPointerEncoding(encoding));
+        }
+        let start = self.starts.pop().ok_or(GimliError::InvalidAddress)?;
+        let here = self.place + self.out.len() as u64;
+        let distance = self::address(start) as i64 - here as i64;
+        self.write_sdata(distance, 4)
+    }
+}
+
+/// The debug unit: a line program, whose lines are offsets in the Wasm.
+struct Debug {
+    info: Vec<u8>,
+    line: Vec<u8>,
+}
+
+/// One unit (tag 0x11) without children: `DW_AT_stmt_list`, `DW_AT_low_pc` and `DW_AT_high_pc`, in
+/// the forms `DW_FORM_sec_offset`, `DW_FORM_addr` and `DW_FORM_data8`.
+const ABBREVIATIONS: &[u8] = &[1, 0x11, 0, 0x10, 0x17, 0x11, 0x01, 0x12, 0x07, 0, 0, 0];
+
+/// Of DWARF: what the rows of a line program are made of.
+mod line {
+    pub(super) const COPY: u8 = 1;
+    pub(super) const ADVANCE_PC: u8 = 2;
+    pub(super) const ADVANCE_LINE: u8 = 3;
+    pub(super) const END_SEQUENCE: [u8; 3] = [0, 1, 1];
+    pub(super) const SET_ADDRESS: [u8; 3] = [0, 9, 2];
+    /// A special opcode moves the line by this and up to `RANGE` more.
+    pub(super) const BASE: i64 = -5;
+    pub(super) const RANGE: u64 = 14;
+    /// The first special opcode.
+    pub(super) const FIRST: u8 = 13;
+    /// How many arguments each of the opcodes before it has.
+    pub(super) const ARGUMENTS: [u8; 12] = [0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1];
+}
+
+impl Debug {
+    fn new(text: usize, functions: &[Function], starts: &[usize]) -> Self {
+        // The version is 4, the length is filled in at the end.
+        let mut info = vec![0, 0, 0, 0, 4, 0];
+        info.extend_from_slice(&0_u32.to_le_bytes());
+        info.extend_from_slice(&[8, 1]);
+        info.extend_from_slice(&0_u32.to_le_bytes());
+        info.extend_from_slice(&address(0).to_le_bytes());
+        info.extend_from_slice(&(text as u64).to_le_bytes());
+        fill_in(&mut info, 0);
+        let mut line = vec![0, 0, 0, 0, 4, 0, 0, 0, 0, 0];
+        line.extend_from_slice(&[1, 1, 1, line::BASE as u8, line::RANGE as u8, line::FIRST]);
+        line.extend_from_slice(&line::ARGUMENTS);
+        // No directories; one file, at no time and of no size.
+        line.extend_from_slice(b"\0<module>\0\0\0\0\0");
+        fill_in(&mut line, 6);
+        for (function, &start) in functions.iter().zip(starts) {
+            line.extend_from_slice(&line::SET_ADDRESS);
+            line.extend_from_slice(&address(start).to_le_bytes());
+            line.extend_from_slice(&function.lines);
+        }
+        fill_in(&mut line, 0);
+        Self { info, line }
+    }
+}
+
+/// Writes how much comes behind the four bytes at `at`.
+fn fill_in(bytes: &mut [u8], at: usize) {
+    // The image as a whole is below 4 GiB, or its functions could not reach each other.
+    let length = (bytes.len() - at - 4) as u32;
+    bytes[at..at + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// The rows of a function's line program, from its start to its end.
+pub(crate) fn lines(map: &FunctionAddressMap) -> Vec<u8> {
+    let mut program = Vec::with_capacity(2 * map.instructions.len());
+    let (mut pc, mut current) = (0, 1);
+    for instruction in &map.instructions {
+        // As upstream: a line is one more than the offset, because there is no line 0.
+        let next = i64::from(instruction.srcloc.bits()) + 1;
+        if instruction.srcloc.is_default() || next == current {
+            continue;
+        }
+        row(
+            &mut program,
+            (instruction.code_offset - pc) as u64,
+            next - current,
+        );
+        (pc, current) = (instruction.code_offset, next);
+    }
+    program.push(line::ADVANCE_PC);
+    unsigned(&mut program, (map.body_len - pc) as u64);
+    program.extend_from_slice(&line::END_SEQUENCE);
+    program
+}
+
+fn row(program: &mut Vec<u8>, bytes: u64, lines: i64) {
+    let near = (line::BASE..line::BASE + line::RANGE as i64).contains(&lines);
+    if !near {
+        program.push(line::ADVANCE_LINE);
+        signed(program, lines);
+    }
+    let lines = if near { lines } else { 0 };
+    let special = (lines - line::BASE) as u64 + line::RANGE * bytes + u64::from(line::FIRST);
+    if let Ok(special) = u8::try_from(special) {
+        program.push(special);
+        return;
+    }
+    program.push(line::ADVANCE_PC);
+    unsigned(program, bytes);
+    let special = (lines - line::BASE) as u8 + line::FIRST;
+    program.push(if lines == 0 { line::COPY } else { special });
+}
+
+/// LEB128.
+fn unsigned(out: &mut Vec<u8>, value: u64) {
+    leb128::write::unsigned(out, value).expect("a vector takes every byte");
+}
+
+/// LEB128, with a sign.
+fn signed(out: &mut Vec<u8>, value: i64) {
+    leb128::write::signed(out, value).expect("a vector takes every byte");
+}
+
+/// Writes the file: headers, code, frames, then what is only read when something goes wrong.
+fn emit(
+    text: &[u8],
+    eh_frame: &[u8],
+    others: [(&[u8], &[u8]); 7],
+) -> object::write::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut writer = ElfWriter::new(Endianness::Little, true, &mut out);
+    writer.reserve_null_section_index();
+    let names = [&b".text"[..], EH_FRAME_SECTION_NAME].into_iter();
+    let names: Vec<_> = names
+        .chain(others.iter().map(|(name, _)| *name))
+        .map(|name| {
+            writer.reserve_section_index();
+            writer.add_section_name(name)
+        })
+        .collect();
+    // Wasmer's loader unwraps this table, even where there is nothing to relocate.
+    writer.reserve_null_dynamic_symbol_index();
+    writer.reserve_dynsym_section_index();
+    writer.reserve_dynstr_section_index();
+    writer.reserve_shstrtab_section_index();
+
+    writer.reserve_file_header();
+    writer.reserve_program_headers(2);
+    writer.reserve_section_headers();
+    let text_at = writer.reserve(text.len() as u64, PAGE as u64);
+    let eh_frame_at = writer.reserve(eh_frame.len() as u64, PAGE as u64);
+    let others_at = others.map(|(_, bytes)| writer.reserve(bytes.len() as u64, 8));
+    writer.reserve_dynsym();
+    writer.reserve_dynstr()?;
+    writer.reserve_shstrtab()?;
+
+    writer.write_file_header(&FileHeader {
+        os_abi: elf::ELFOSABI_NONE,
+        abi_version: 0,
+        e_type: elf::ET_DYN,
+        e_machine: elf::EM_X86_64,
+        e_entry: 0,
+        e_flags: elf::FileFlags(0),
+    })?;
+    writer.write_align_program_headers();
+    for (at, bytes, flags) in [
+        (text_at, text, elf::PF_R | elf::PF_X),
+        (eh_frame_at, eh_frame, elf::PF_R),
+    ] {
+        writer.write_program_header(&ProgramHeader {
+            p_type: elf::PT_LOAD,
+            p_flags: flags,
+            p_offset: at,
+            p_vaddr: at,
+            p_paddr: at,
+            p_filesz: bytes.len() as u64,
+            p_memsz: bytes.len() as u64,
+            p_align: PAGE as u64,
+        });
+    }
+    writer.write_null_section_header();
+    let loaded = [
+        (
+            text_at,
+            text.len(),
+            elf::SHF_ALLOC | elf::SHF_EXECINSTR,
+            PAGE as u64,
+        ),
+        (eh_frame_at, eh_frame.len(), elf::SHF_ALLOC, 8),
+    ];
+    let others_at = others_at.into_iter().zip(&others);
+    let others_at = others_at.map(|(at, (_, bytes))| (at, bytes.len(), elf::SectionFlags(0), 8));
+    for (name, (at, size, flags, align)) in
+        names.into_iter().zip(loaded.into_iter().chain(others_at))
+    {
+        writer.write_section_header(&SectionHeader {
+            sh_name: writer.section_name_offset(Some(name)),
+            sh_type: elf::SHT_PROGBITS,
+            sh_flags: flags,
+            sh_addr: if flags.0 == 0 { 0 } else { at },
+            sh_offset: at,
+            sh_size: size as u64,
+            sh_link: 0,
+            sh_info: 0,
+            sh_addralign: align,
+            sh_entsize: 0,
+        });
+    }
+    writer.write_dynsym_section_header(0, 1);
+    writer.write_dynstr_section_header(0);
+    writer.write_shstrtab_section_header();
+    for (bytes, align) in [(text, PAGE as u64), (eh_frame, PAGE as u64)]
+        .into_iter()
+        .chain(others.iter().map(|(_, bytes)| (*bytes, 8)))
+    {
+        writer.write_align(align);
+        writer.write(bytes);
+    }
+    writer.write_null_dynamic_symbol();
+    writer.write_dynstr();
+    writer.write_shstrtab();
+    Ok(out)
+}
