@@ -232,6 +232,76 @@ impl CraneliftCompiler {
 
         // The `compile_function` closure is used for both the sequential and
         // parallel compilation paths to avoid code duplication.
+        // Warmstep: what was a part of `compile_function`.
+        let translate_function =
+            |func_translator: &mut FuncTranslator,
+             i: &LocalFunctionIndex,
+             input: &FunctionBodyData|
+             -> Result<(Context, std::ops::Range<usize>), CompileError> {
+                let func_index = module.func_index(*i);
+                let mut context = func_translator.take_context();
+                let mut func_env = FuncEnvironment::new(
+                    isa.frontend_config(),
+                    target.triple().architecture,
+                    module,
+                    &signatures,
+                    signature_hashes,
+                    memory_styles,
+                    table_styles,
+                );
+                context.func.name = match get_function_name(&mut context.func, func_index) {
+                    ExternalName::User(nameref) => {
+                        if context.func.params.user_named_funcs().is_valid(nameref) {
+                            let name = &context.func.params.user_named_funcs()[nameref];
+                            UserFuncName::User(name.clone())
+                        } else {
+                            UserFuncName::default()
+                        }
+                    }
+                    ExternalName::TestCase(testcase) => UserFuncName::Testcase(testcase),
+                    _ => UserFuncName::default(),
+                };
+                context.func.signature = signatures[module.functions[func_index]].clone();
+                // if generate_debug_info {
+                //     context.func.collect_debug_info();
+                // }
+
+                let mut reader =
+                    MiddlewareBinaryReader::new_with_offset(input.data, input.module_offset);
+                reader.set_middleware_chain(
+                    self.config
+                        .middlewares
+                        .generate_function_middleware_chain(*i),
+                );
+
+                func_translator.translate(
+                    module_translation_state,
+                    &mut reader,
+                    &mut context.func,
+                    &mut func_env,
+                    *i,
+                )?;
+
+                let range = reader.range();
+                Ok((context, range))
+            };
+
+        // Warmstep: see `inline`.
+        let small = if matches!(self.config.opt_level, CraneliftOptLevel::None) {
+            None
+        } else {
+            let mut small = crate::inline::Small::default();
+            let mut func_translator =
+                FuncTranslator::new(self.config.allow_experimental_unaligned_memory_accesses);
+            for (i, input) in function_body_inputs.iter() {
+                if input.data.len() <= crate::inline::BODY {
+                    let (context, _) = translate_function(&mut func_translator, &i, input)?;
+                    small.offer(module.func_index(i).as_u32(), context.func);
+                }
+            }
+            Some(small)
+        };
+
         // Warmstep: with one of two allocators of registers.
         let compile_function_with = |isa: &Arc<dyn cranelift_codegen::isa::TargetIsa>,
                                      func_translator: &mut FuncTranslator,
@@ -242,48 +312,12 @@ impl CraneliftCompiler {
             CompileError,
         > {
             let func_index = module.func_index(*i);
-            let mut context = Context::new();
-            let mut func_env = FuncEnvironment::new(
-                isa.frontend_config(),
-                target.triple().architecture,
-                module,
-                &signatures,
-                signature_hashes,
-                memory_styles,
-                table_styles,
-            );
-            context.func.name = match get_function_name(&mut context.func, func_index) {
-                ExternalName::User(nameref) => {
-                    if context.func.params.user_named_funcs().is_valid(nameref) {
-                        let name = &context.func.params.user_named_funcs()[nameref];
-                        UserFuncName::User(name.clone())
-                    } else {
-                        UserFuncName::default()
-                    }
-                }
-                ExternalName::TestCase(testcase) => UserFuncName::Testcase(testcase),
-                _ => UserFuncName::default(),
-            };
-            context.func.signature = signatures[module.functions[func_index]].clone();
-            // if generate_debug_info {
-            //     context.func.collect_debug_info();
-            // }
-
-            let mut reader =
-                MiddlewareBinaryReader::new_with_offset(input.data, input.module_offset);
-            reader.set_middleware_chain(
-                self.config
-                    .middlewares
-                    .generate_function_middleware_chain(*i),
-            );
-
-            func_translator.translate(
-                module_translation_state,
-                &mut reader,
-                &mut context.func,
-                &mut func_env,
-                *i,
-            )?;
+            let (mut context, range) = translate_function(func_translator, i, input)?;
+            if let Some(small) = &small {
+                context
+                    .inline(small.within_budget())
+                    .map_err(|error| CompileError::Codegen(format!("{error:#?}")))?;
+            }
 
             if let Some(callbacks) = self.config.callbacks.as_ref() {
                 use wasmer_compiler::misc::CompiledKind;
@@ -398,7 +432,6 @@ impl CraneliftCompiler {
                 other => (other.maybe_into_to_windows_unwind(), None::<()>),
             };
 
-            let range = reader.range();
             let address_map = get_function_address_map(&context, range, code_buf.len());
 
             #[cfg(feature = "unwind")]
@@ -429,6 +462,7 @@ impl CraneliftCompiler {
                 compact_unwind_encoding,
             };
 
+            func_translator.give_back(context);
             if self.config.experimental_artifact && !in_image {
                 Ok(CompileOutput::Object(emit_object(*i, compiled)?, None))
             } else {

@@ -55,6 +55,7 @@ mod func_environ;
 mod heap;
 #[cfg(feature = "unwind")]
 mod image;
+mod inline;
 mod table;
 mod trampoline;
 mod translator;

@@ -31,6 +31,8 @@ pub struct FuncTranslator {
     func_ctx: FunctionBuilderContext,
     state: FuncTranslationState,
     allow_unaligned_memory_accesses: bool,
+    // Warmstep: its memory serves one function after the other.
+    context: Option<cranelift_codegen::Context>,
 }
 
 impl wasmer_compiler::FuncTranslator for FuncTranslator {}
@@ -42,7 +44,21 @@ impl FuncTranslator {
             func_ctx: FunctionBuilderContext::new(),
             state: FuncTranslationState::new(),
             allow_unaligned_memory_accesses,
+            context: None,
         }
+    }
+
+    /// Warmstep: an empty context for one function.
+    pub(crate) fn take_context(&mut self) -> cranelift_codegen::Context {
+        self.context
+            .take()
+            .unwrap_or_else(cranelift_codegen::Context::new)
+    }
+
+    /// Warmstep: takes a context back, and empties it.
+    pub(crate) fn give_back(&mut self, mut context: cranelift_codegen::Context) {
+        context.clear();
+        self.context = Some(context);
     }
 
     /// Translate a binary WebAssembly function.
