@@ -10,6 +10,10 @@ use wasmer::sys::vm::TrapCode;
 /// The most frames of a backtrace that are printed.
 const FRAMES: usize = 64;
 
+/// In a frame's offset: the rest is the index of a function that the compiler has put in place of a
+/// call; see `inline.rs` in `agent/compiler/cranelift`.
+const INLINED: usize = 1 << 31;
+
 /// Where the names of the module's functions are: the compiler took them out of the Wasm.
 static NAMES: OnceLock<Arc<Image>> = OnceLock::new();
 
@@ -42,20 +46,35 @@ pub(crate) fn backtrace(error: &RuntimeError) -> String {
     let frames = error.trace();
     // A backtrace without names is better than none.
     let names = NAMES.get().and_then(|image| image.names().ok());
+    let name = |index| names.as_ref().and_then(|names| names.get(index));
     let mut text = String::new();
-    for (number, frame) in frames.iter().take(FRAMES).enumerate() {
-        let name = names.as_ref().and_then(|names| names.get(frame.func_index()));
-        let name = name.or(frame.function_name()).unwrap_or("<unnamed>");
+    let mut number = 0;
+    let mut line = |name: Option<&str>, index: u32, place: &str| {
+        let name = name.unwrap_or("<unnamed>");
         // Writing into a string does not fail.
-        let _ = writeln!(
-            text,
-            "  {number:>3}: {name} (function {}, offset {:#x})",
-            frame.func_index(),
-            frame.module_offset(),
-        );
+        let _ = writeln!(text, "  {number:>3}: {name} (function {index}{place})");
+        number += 1;
+    };
+    for frame in frames.iter().take(FRAMES) {
+        let (index, offset) = (frame.func_index(), frame.module_offset());
+        let place = match inlined(offset) {
+            None => format!(", offset {offset:#x}"),
+            Some(inlined) => {
+                line(name(inlined), inlined, ", inlined");
+                String::new()
+            }
+        };
+        line(name(index).or(frame.function_name()), index, &place);
     }
     if frames.len() > FRAMES {
         let _ = writeln!(text, "       and {} more", frames.len() - FRAMES);
     }
     text
+}
+
+/// Which function is in place of a call, where that is what an offset says.
+fn inlined(offset: usize) -> Option<u32> {
+    // All bits of an offset are set where there is none.
+    let index = u32::try_from(offset.checked_sub(INLINED)?).ok()?;
+    (offset != u32::MAX as usize).then_some(index)
 }

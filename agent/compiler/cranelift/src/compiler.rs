@@ -314,8 +314,8 @@ impl CraneliftCompiler {
             let func_index = module.func_index(*i);
             let (mut context, range) = translate_function(func_translator, i, input)?;
             if let Some(small) = &small {
-                context
-                    .inline(small.within_budget())
+                small
+                    .put_into(&mut context)
                     .map_err(|error| CompileError::Codegen(format!("{error:#?}")))?;
             }
 

@@ -2,20 +2,26 @@
 //!
 //! Compilers of C leave thousands of accessors behind where they do not optimize across files, and
 //! calling one costs several times what it does. Only functions that call nothing and trap at most
-//! at a memory access are taken, so that recursion stays what it is, and a backtrace misses nothing
-//! but the accessor itself: its caller is named in its stead, at the call.
+//! at a memory access are taken, so that recursion stays what it is. What is put in place says so by
+//! its source location, [`INLINED`] with the function's index, for whoever prints a backtrace.
 
 use cranelift_codegen::{
+    CodegenResult, Context,
     inline::{Inline, InlineCommand},
-    ir::{ExternalName, FuncRef, Function, Inst, Opcode, Value},
+    ir::{ExternalName, FuncRef, Function, Inst, Opcode, SourceLoc, Value},
 };
+use cranelift_entity::EntityRef;
 use std::{borrow::Cow, collections::HashMap};
 
+/// In a source location: the rest is no offset, but the index of a function that is inlined. No
+/// module that is compiled is long enough for such an offset.
+const INLINED: u32 = 1 << 31;
+
 /// The longest body that is looked at, in bytes of Wasm.
-pub(crate) const BODY: usize = 64;
+pub(crate) const BODY: usize = 160;
 
 /// The most instructions of a function that is put where it is called.
-const INSTRUCTIONS: usize = 24;
+const INSTRUCTIONS: usize = 48;
 
 /// The most instructions that are put into one function: hostile modules may call without end.
 const BUDGET: usize = 4096;
@@ -39,12 +45,29 @@ impl Small {
         }
     }
 
-    /// Decides about the calls of one function.
-    pub(crate) fn within_budget(&self) -> impl Inline {
-        Inliner {
+    /// Puts them into a function.
+    pub(crate) fn put_into(&self, context: &mut Context) -> CodegenResult<()> {
+        let mut inliner = Inliner {
             small: self,
             left: BUDGET,
+            put: Vec::new(),
+        };
+        context.inline(&mut inliner)?;
+        // Instructions are numbered as they are made: those of one call end where the next begin.
+        let end = context.func.dfg.num_insts();
+        let ends = inliner
+            .put
+            .iter()
+            .skip(1)
+            .map(|(first, _)| *first)
+            .chain([end]);
+        for ((first, index), end) in inliner.put.iter().zip(ends) {
+            let location = SourceLoc::new(INLINED | index);
+            for inst in *first..end {
+                context.func.set_srcloc(Inst::new(inst), location);
+            }
         }
+        Ok(())
     }
 }
 
@@ -56,6 +79,8 @@ fn suits(opcode: Opcode) -> bool {
 struct Inliner<'a> {
     small: &'a Small,
     left: usize,
+    /// Of each call: its first instruction's number, and the function's index.
+    put: Vec<(usize, u32)>,
 }
 
 impl Inline for Inliner<'_> {
@@ -74,6 +99,7 @@ impl Inline for Inliner<'_> {
         match self.small.0.get(&index) {
             Some((function, size)) if opcode == Opcode::Call && *size <= self.left => {
                 self.left -= size;
+                self.put.push((caller.dfg.num_insts(), index));
                 InlineCommand::Inline {
                     callee: Cow::Borrowed(function),
                     visit_callee: false,
