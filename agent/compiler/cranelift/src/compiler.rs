@@ -294,7 +294,7 @@ impl CraneliftCompiler {
             let mut func_translator =
                 FuncTranslator::new(self.config.allow_experimental_unaligned_memory_accesses);
             for (i, input) in function_body_inputs.iter() {
-                if input.data.len() <= crate::inline::BODY {
+                if small.wants(input.data.len()) {
                     let (context, _) = translate_function(&mut func_translator, &i, input)?;
                     small.offer(module.func_index(i).as_u32(), context.func);
                 }

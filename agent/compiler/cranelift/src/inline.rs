@@ -18,10 +18,13 @@ use std::{borrow::Cow, collections::HashMap};
 const INLINED: u32 = 1 << 31;
 
 /// The longest body that is looked at, in bytes of Wasm.
-pub(crate) const BODY: usize = 160;
+const BODY: usize = 160;
 
 /// The most instructions of a function that is put where it is called.
 const INSTRUCTIONS: usize = 48;
+
+/// The most functions that are kept for it: each takes some kilobytes.
+const FUNCTIONS: usize = 1 << 16;
 
 /// The most instructions that are put into one function: hostile modules may call without end.
 const BUDGET: usize = 4096;
@@ -31,6 +34,11 @@ const BUDGET: usize = 4096;
 pub(crate) struct Small(HashMap<u32, (Function, usize)>);
 
 impl Small {
+    /// Whether there is room for a function with a body of so many bytes.
+    pub(crate) fn wants(&self, body: usize) -> bool {
+        body <= BODY && self.0.len() < FUNCTIONS
+    }
+
     /// Takes a translated function, if it is one to take.
     pub(crate) fn offer(&mut self, index: u32, function: Function) {
         let blocks = function.layout.blocks();
