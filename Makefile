@@ -12,7 +12,7 @@ CARGO_FLAGS ?=
 build := cargo build --release $(CARGO_FLAGS)
 test := cargo test --release $(CARGO_FLAGS)
 
-programs := warmstep-shim warmstep-runner warmstep-compiler warmstep-agent
+programs := warmstep-shim warmstep-runner warmstep-wasix warmstep-compiler warmstep-agent
 # Every other member of the workspace; their features are for the programs to choose from.
 libraries = $(filter-out $(programs) warmstep-tests, $(shell \
   cargo metadata --no-deps --format-version 1 | grep -o '"name":"warmstep-[^"]*","version"' | cut -d'"' -f4))

@@ -8,6 +8,7 @@ use warmstep_wire::message::Step;
 use warmstep_wire::plan::Plan;
 
 use crate::config::{Limits, Policy};
+use crate::host::Host;
 
 /// Where a module comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,12 +55,7 @@ pub(crate) fn admit(
 ) -> Result<Admitted, Denied> {
     step.check().map_err(|error| Denied(error.to_string()))?;
     let source = source(&step.module, descriptors, policy)?;
-    if let Some(address) = step.network.first() {
-        return denied(format!(
-            "the network grant {address:?} cannot be given: preview 1 modules cannot connect, and \
-             this agent runs no others"
-        ));
-    }
+    network(&step.network, policy)?;
     let mut arguments = vec![name(&source, &step.module).into_bytes().into()];
     arguments.extend(step.arguments);
     let plan = Plan {
@@ -75,6 +71,40 @@ pub(crate) fn admit(
         paths: step.paths,
     };
     Ok(Admitted { source, plan })
+}
+
+/// Checks the addresses that are to be granted. Whether the module can use them is known once it is
+/// compiled: see [`runs_on`].
+fn network(addresses: &[String], policy: &Policy) -> Result<(), Denied> {
+    let Some(first) = addresses.first() else { return Ok(()) };
+    if !policy.wasix {
+        return denied(format!(
+            "the network grant {first:?} cannot be given: only WASIX modules can connect, and they \
+             are not allowed on this node (policy.wasix)"
+        ));
+    }
+    let allowed =
+        |address: &&String| policy.network.iter().any(|pattern| matches(pattern, address));
+    match addresses.iter().find(|address| !allowed(address)) {
+        Some(address) => denied(format!(
+            "the network grant {address:?} is not allowed on this node (policy.network)"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Checks what a step needs of the host that its module runs on.
+pub(crate) fn runs_on(host: Host, plan: &Plan, policy: &Policy) -> Result<(), Denied> {
+    match (host, plan.network.first()) {
+        (Host::Wasix, _) if !policy.wasix => {
+            denied("it needs WASIX, which is not allowed on this node (policy.wasix)")
+        }
+        (Host::Preview1, Some(address)) => denied(format!(
+            "the network grant {address:?} is of no use to it: it is a WASI preview 1 module, and \
+             preview 1 cannot open connections; build it for WASIX, or leave out --net"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Reads the module as its author wrote it.
@@ -254,7 +284,7 @@ mod tests {
                 "\"A=B\" cannot be the name",
             ),
             (Step { directories: vec![directory("x", "/x")], ..good() }, "not an absolute path"),
-            (Step { network: vec!["a:1".to_owned()], ..good() }, "network grant \"a:1\""),
+            (Step { network: vec!["a".to_owned()], ..good() }, "\"a\" is not an address"),
             (Step { memory: Some(u64::MAX), ..good() }, "limits.memory_max"),
             (Step { memory: Some(0), ..good() }, "memory limit of zero"),
         ];
@@ -277,6 +307,30 @@ mod tests {
         assert!(admit("oci://ghcr.io/other/a:1", 0).unwrap_err().contains("policy.allow"));
         assert!(admit("/a.wasm", 1).unwrap_err().contains("policy.files"));
         assert!(admit("/a.wasm", 2).unwrap_err().contains("2 descriptors"));
+    }
+
+    #[test]
+    fn the_network_is_for_wasix_and_within_the_policy() {
+        let asked = |network: &str| Step {
+            network: vec![network.to_owned()],
+            ..step("oci://localhost:5000/hello:1")
+        };
+        let admit = |network: &str, policy: &Policy| {
+            admit(asked(network), 0, policy, &Limits::default())
+                .map_err(|denied| denied.to_string())
+        };
+        let plan = admit("a.example:443", &Policy::default()).unwrap().plan;
+        assert_eq!(plan.network, ["a.example:443"]);
+        assert_eq!(runs_on(Host::Wasix, &plan, &Policy::default()), Ok(()));
+        let denied = runs_on(Host::Preview1, &plan, &Policy::default()).unwrap_err().to_string();
+        assert!(denied.contains("preview 1 cannot open connections"), "{denied}");
+
+        let some = Policy { network: vec!["*.example:443".to_owned()], ..Policy::default() };
+        assert!(admit("a.example:443", &some).is_ok());
+        assert!(admit("a.example:80", &some).unwrap_err().contains("policy.network"));
+        let none = Policy { wasix: false, ..Policy::default() };
+        assert!(admit("a.example:443", &none).unwrap_err().contains("policy.wasix"));
+        assert!(runs_on(Host::Wasix, &plan, &none).is_err());
     }
 
     #[test]

@@ -93,6 +93,9 @@ pub(crate) struct ServeArguments {
     /// The runner's binary [default: warmstep-run beside this one].
     #[arg(long, value_name = "FILE", env = "WARMSTEP_RUNNER")]
     pub(crate) runner: Option<PathBuf>,
+    /// The binary of the runner for WASIX [default: warmstep-run-wasix beside this one].
+    #[arg(long, value_name = "FILE", env = "WARMSTEP_WASIX_RUNNER")]
+    pub(crate) wasix_runner: Option<PathBuf>,
     /// The compiler's binary [default: warmstep-compile beside this one].
     #[arg(long, value_name = "FILE", env = "WARMSTEP_COMPILER")]
     pub(crate) compiler: Option<PathBuf>,

@@ -14,6 +14,7 @@ use warmstep_wire::message::Phase;
 use crate::cache::Tier;
 use crate::config::Limits;
 use crate::flight::Watcher;
+use crate::host::Host;
 use crate::layers::{Layers, Process};
 
 /// The most that is read of what one compiler reports, in bytes: a hundred lines of progress, the
@@ -25,12 +26,6 @@ const IDENTIFY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How nice a compilation is that no step waits for.
 const BACKGROUND_NICE: i32 = 19;
-
-/// The modules whose functions a runner of this version has.
-const KNOWN_IMPORTS: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
-
-/// How many unknown imports are named before the rest is counted.
-const NAMED_IMPORTS: usize = 5;
 
 /// A module was not compiled.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -106,7 +101,7 @@ impl Compiler {
         }
     }
 
-    /// Compiles `wasm` into the empty directory `out`.
+    /// Compiles `wasm` into the empty directory `out`, and says what it is to run on.
     pub(crate) async fn compile(
         &self,
         wasm: std::fs::File,
@@ -115,7 +110,7 @@ impl Compiler {
         background: bool,
         limits: &Limits,
         watcher: &Watcher,
-    ) -> Result<(), CompileError> {
+    ) -> Result<Host, CompileError> {
         watcher.tell(Phase::Compile, 0, 0);
         let (memory, time) = (limits.compile_memory.as_u64(), limits.compile_time);
         let mut child = self
@@ -136,22 +131,22 @@ impl Compiler {
         }
         let stderr = child.stderr.take();
         let work = async {
-            let verdict = match stderr {
+            let heard = match stderr {
                 Some(stderr) => listen(stderr, watcher, &self.layers).await?,
-                None => None,
+                None => Heard::default(),
             };
             let status = child.wait().await.map_err(io_failed)?;
-            Ok((verdict, status))
+            Ok((heard, status))
         };
         // Dropping the child kills it, so a deadline or an error leaves nothing behind.
-        let (verdict, status) = tokio::time::timeout(time, work).await.map_err(|_| {
+        let (heard, status) = tokio::time::timeout(time, work).await.map_err(|_| {
             CompileError::Module(format!(
                 "compiling it takes longer than {} (limits.compile_time)",
                 humantime::format_duration(time)
             ))
         })??;
-        match (status.success(), verdict) {
-            (true, _) => Ok(()),
+        match (status.success(), heard.verdict) {
+            (true, _) => Ok(heard.host),
             (false, Some(error)) => Err(error),
             (false, None) => Err(ended(status, memory)),
         }
@@ -194,68 +189,43 @@ fn lower(child: &Child) {
     }
 }
 
-/// Follows the reports to their end. The last word on what is wrong is the verdict.
+/// What the reports said.
+#[derive(Debug, Default)]
+struct Heard {
+    /// What the module is to run on.
+    host: Host,
+    /// The last word on what is wrong.
+    verdict: Option<CompileError>,
+}
+
+/// Follows the reports to their end.
 async fn listen(
     stderr: ChildStderr,
     watcher: &Watcher,
     layers: &Layers,
-) -> Result<Option<CompileError>, CompileError> {
+) -> Result<Heard, CompileError> {
     let mut lines = BufReader::new(stderr.take(MAX_REPORT)).lines();
-    let mut verdict = None;
+    let mut heard = Heard::default();
     while let Some(line) = lines.next_line().await.map_err(io_failed)? {
         match serde_json::from_str(&line) {
             Ok(Report::Progress { done, total }) => watcher.tell(Phase::Compile, done, total),
-            Ok(Report::Module { imports }) => check_imports(&imports)?,
-            Ok(Report::Failed { reason }) => verdict = Some(CompileError::Module(reason)),
-            Ok(Report::Broken { reason }) => verdict = Some(CompileError::Failed(reason)),
+            // A module that no runner can run is refused before anything is compiled.
+            Ok(Report::Module { imports }) => {
+                heard.host = Host::of(&imports).map_err(CompileError::Module)?;
+            }
+            Ok(Report::Failed { reason }) => heard.verdict = Some(CompileError::Module(reason)),
+            Ok(Report::Broken { reason }) => heard.verdict = Some(CompileError::Failed(reason)),
             Ok(Report::Jail { missing }) => layers.note(Process::Compiler, &missing),
             Ok(Report::Other) => {}
             Err(_) => tracing::debug!(line = %line.escape_debug(), "the compiler says"),
         }
     }
-    Ok(verdict)
-}
-
-/// Refuses a module that no runner can run, before anything is compiled.
-fn check_imports(imports: &[String]) -> Result<(), CompileError> {
-    let known = |import: &&String| {
-        KNOWN_IMPORTS
-            .iter()
-            .any(|known| import.strip_prefix(known).is_some_and(|rest| rest.starts_with('.')))
-    };
-    let unknown: Vec<&String> = imports.iter().filter(|import| !known(import)).collect();
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let mut names: Vec<String> =
-        unknown.iter().take(NAMED_IMPORTS).map(|name| name.escape_debug().to_string()).collect();
-    if unknown.len() > NAMED_IMPORTS {
-        names.push(format!("and {} more", unknown.len() - NAMED_IMPORTS));
-    }
-    Err(CompileError::Module(format!(
-        "it imports what no step has: {}; build it for wasm32-wasip1 (wasi_snapshot_preview1)",
-        names.join(", ")
-    )))
+    Ok(heard)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn unknown_imports_are_named() {
-        let imports = |names: &[&str]| -> Vec<String> {
-            names.iter().map(|name| (*name).to_owned()).collect()
-        };
-        let known = ["wasi_snapshot_preview1.fd_write", "wasi_unstable.fd_read"];
-        assert!(check_imports(&imports(&known)).is_ok());
-        let mut mixed = imports(&known);
-        mixed.extend(imports(&["env.a", "wasi_snapshot_preview12.x"]));
-        let error = check_imports(&mixed).unwrap_err().to_string();
-        assert!(error.contains("env.a, wasi_snapshot_preview12.x;"), "{error}");
-        let many: Vec<String> = (0..9).map(|number| format!("env.f{number}")).collect();
-        assert!(check_imports(&many).unwrap_err().to_string().contains("env.f4, and 4 more;"));
-    }
 
     #[test]
     fn reports_are_read_and_new_ones_are_passed_over() {

@@ -20,6 +20,8 @@ pub(crate) struct Config {
     pub(crate) lend_from: Option<PathBuf>,
     /// The runner's binary.
     pub(crate) runner: PathBuf,
+    /// The binary of the runner for WASIX.
+    pub(crate) wasix_runner: PathBuf,
     /// The compiler's binary.
     pub(crate) compiler: PathBuf,
     /// How modules are compiled.
@@ -174,11 +176,16 @@ pub(crate) struct Policy {
     pub(crate) files: bool,
     /// Whether a step runs only where its jail has all its layers.
     pub(crate) whole_jail: bool,
+    /// Whether modules that need WASIX may run.
+    pub(crate) wasix: bool,
+    /// Addresses that may be granted: `host:port` with `*` for any run of characters.
+    pub(crate) network: Vec<String>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { allow: vec!["*".to_owned()], files: true, whole_jail: false }
+        let all = || vec!["*".to_owned()];
+        Self { allow: all(), files: true, whole_jail: false, wasix: true, network: all() }
     }
 }
 
@@ -227,6 +234,7 @@ struct File {
     cache: Option<PathBuf>,
     lend_from: Option<PathBuf>,
     runner: Option<PathBuf>,
+    wasix_runner: Option<PathBuf>,
     compiler: Option<PathBuf>,
     tiers: Option<Tiers>,
     #[serde(with = "humantime_serde")]
@@ -294,6 +302,7 @@ impl Config {
                 .unwrap_or_else(|| default(crate::arguments::DEFAULT_CACHE)),
             lend_from: arguments.lend_from.clone().or(file.lend_from),
             runner: part(&arguments.runner, file.runner, "warmstep-run"),
+            wasix_runner: part(&arguments.wasix_runner, file.wasix_runner, "warmstep-run-wasix"),
             compiler: part(&arguments.compiler, file.compiler, "warmstep-compile"),
             tiers: arguments.tiers.or(file.tiers).unwrap_or_default(),
             tag_ttl: file.tag_ttl.unwrap_or(Duration::from_secs(300)),

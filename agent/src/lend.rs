@@ -19,6 +19,7 @@ use warmstep_wire::plan::Plan;
 
 use crate::cache::{FileRecord, Files, IMAGE_FILE, Key, MODULE_FILE, Manifest, open_regular};
 use crate::copy::copy_and_hash;
+use crate::host::Host;
 
 /// A module that can be lent, as often as it is asked for.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub(crate) struct Lendable {
     pub(crate) module: Arc<OwnedFd>,
     /// What was taken out of the module before it was compiled.
     pub(crate) image: Option<Arc<OwnedFd>>,
+    /// What it runs on.
+    pub(crate) host: Host,
 }
 
 /// Something cannot be lent.
@@ -69,9 +72,10 @@ struct Held {
     memory: u64,
 }
 
-/// The runner, and the modules that were checked since this agent started.
+/// The runners, and the modules that were checked since this agent started.
 pub(crate) struct Lender {
     runner: OwnedFd,
+    wasix_runner: Option<OwnedFd>,
     cache: PathBuf,
     read_only: Option<PathBuf>,
     most_memory: u64,
@@ -79,9 +83,10 @@ pub(crate) struct Lender {
 }
 
 impl Lender {
-    /// Opens the runner. `read_only` shows the cache through a read-only mount.
+    /// Opens the runners; a node may be without the one for WASIX. `read_only` shows the cache through a read-only mount.
     pub(crate) fn new(
         runner: &Path,
+        wasix_runner: Option<&Path>,
         cache: &Path,
         read_only: Option<&Path>,
         most_memory: u64,
@@ -92,14 +97,9 @@ impl Lender {
                 return Err(LendError::Writable(path.to_owned()));
             }
         }
-        let file = open_regular(runner).map_err(failed(runner))?;
-        let runner = if is_read_only(&file).map_err(failed(runner))? {
-            file.into()
-        } else {
-            seal_file(file, None, MemfdFlags::EXEC).map_err(failed(runner))?.0
-        };
         Ok(Self {
-            runner,
+            runner: open_program(runner)?,
+            wasix_runner: wasix_runner.map(open_program).transpose()?,
             cache: cache.to_owned(),
             read_only: read_only.map(Path::to_owned),
             most_memory,
@@ -107,9 +107,12 @@ impl Lender {
         })
     }
 
-    /// The runner.
-    pub(crate) fn runner(&self) -> &OwnedFd {
-        &self.runner
+    /// The runner for a kind of host, if this node has it.
+    pub(crate) fn runner(&self, host: Host) -> Option<&OwnedFd> {
+        match host {
+            Host::Preview1 => Some(&self.runner),
+            Host::Wasix => self.wasix_runner.as_ref(),
+        }
     }
 
     /// A module that was checked before.
@@ -134,7 +137,7 @@ impl Lender {
             }
             None => None,
         };
-        let lendable = Lendable { module: Arc::new(module), image };
+        let lendable = Lendable { module: Arc::new(module), image, host: manifest.host };
         self.keep(key, &lendable, memory);
         Ok(lendable)
     }
@@ -186,6 +189,15 @@ impl Lender {
             seal_file(file, Some(record.bytes), MemfdFlags::NOEXEC_SEAL).map_err(failed(&path))?;
         if digest == record.digest { Ok((copy, record.bytes)) } else { Err(changed()) }
     }
+}
+
+/// Opens a program such that nobody can write to it.
+fn open_program(path: &Path) -> Result<OwnedFd, LendError> {
+    let file = open_regular(path).map_err(failed(path))?;
+    if is_read_only(&file).map_err(failed(path))? {
+        return Ok(file.into());
+    }
+    Ok(seal_file(file, None, MemfdFlags::EXEC).map_err(failed(path))?.0)
 }
 
 /// A launch plan as a sealed memfd.

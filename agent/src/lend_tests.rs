@@ -35,9 +35,9 @@ fn entry(contents: &[u8]) -> Entry {
     let made = cache.files().begin_module().unwrap();
     std::fs::write(made.path().join(MODULE_FILE), contents).unwrap();
     std::fs::write(made.path().join(IMAGE_FILE), "image").unwrap();
-    let key = cache.publish(made, &Digest::of(b"wasm"), Tier::Baseline, 1).unwrap();
+    let key = cache.publish(made, &Digest::of(b"wasm"), Tier::Baseline, Host::Preview1, 1).unwrap();
     let runner = std::env::current_exe().unwrap();
-    let lender = Lender::new(&runner, &root, None, u64::MAX).unwrap();
+    let lender = Lender::new(&runner, None, &root, None, u64::MAX).unwrap();
     let module = Files::module(&root, &key).join(MODULE_FILE);
     Entry { _directory: directory, cache, lender, key, module }
 }
@@ -99,12 +99,13 @@ fn copies_stay_within_their_memory() {
     let root = directory.path().join("cache");
     let cache = Cache::open(&root, "test".to_owned()).unwrap();
     let runner = std::env::current_exe().unwrap();
-    let lender = Lender::new(&runner, &root, None, 2500).unwrap();
+    let lender = Lender::new(&runner, None, &root, None, 2500).unwrap();
     let mut keys = Vec::new();
     for number in 0..4_u8 {
         let made = cache.files().begin_module().unwrap();
         std::fs::write(made.path().join(MODULE_FILE), [number; 1000]).unwrap();
-        let key = cache.publish(made, &Digest::of(&[number]), Tier::Baseline, 1).unwrap();
+        let key =
+            cache.publish(made, &Digest::of(&[number]), Tier::Baseline, Host::Preview1, 1).unwrap();
         lender.hold(&key, &cache.manifest(&key).unwrap()).unwrap();
         keys.push(key);
     }
@@ -117,12 +118,13 @@ fn descriptors_stay_within_their_number() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("cache");
     let cache = Cache::open(&root, "test".to_owned()).unwrap();
-    let lender = Lender::new(&std::env::current_exe().unwrap(), &root, None, u64::MAX).unwrap();
+    let lender =
+        Lender::new(&std::env::current_exe().unwrap(), None, &root, None, u64::MAX).unwrap();
     for number in 0..=MOST_HELD {
         let made = cache.files().begin_module().unwrap();
         std::fs::write(made.path().join(MODULE_FILE), number.to_le_bytes()).unwrap();
         let wasm = Digest::of(&number.to_le_bytes());
-        let key = cache.publish(made, &wasm, Tier::Baseline, 1).unwrap();
+        let key = cache.publish(made, &wasm, Tier::Baseline, Host::Preview1, 1).unwrap();
         lender.hold(&key, &cache.manifest(&key).unwrap()).unwrap();
     }
     let first = cache.key(&Digest::of(&0_usize.to_le_bytes()), Tier::Baseline);

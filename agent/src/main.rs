@@ -15,6 +15,7 @@ mod failures;
 mod fair;
 mod fetch;
 mod flight;
+mod host;
 mod layers;
 mod lend;
 mod listener;

@@ -14,6 +14,7 @@ use crate::admin;
 use crate::arguments::ServeArguments;
 use crate::cache::Cache;
 use crate::compile::Compiler;
+use crate::config::Config;
 use crate::layers::Layers;
 use crate::lend::Lender;
 use crate::listener::Listener;
@@ -88,6 +89,7 @@ async fn prepare(live: Live) -> Result<Arc<Shared>> {
     let cache = Cache::open(&config.cache, identity)?;
     let lender = Lender::new(
         &config.runner,
+        wasix_runner(&config),
         &config.cache,
         config.lend_from.as_deref(),
         config.limits.lend_memory.as_u64(),
@@ -104,6 +106,16 @@ async fn prepare(live: Live) -> Result<Arc<Shared>> {
         pipeline,
         live,
     }))
+}
+
+/// The runner for WASIX, if it is there: whether such modules may run is a policy, which can change.
+fn wasix_runner(config: &Config) -> Option<&Path> {
+    let runner = config.wasix_runner.as_path();
+    if runner.exists() {
+        return Some(runner);
+    }
+    tracing::warn!(runner = %runner.display(), "there is no runner for WASIX: such modules are refused");
+    None
 }
 
 async fn accept_steps(listener: &Listener, shared: &Arc<Shared>, connections: &Arc<Semaphore>) {

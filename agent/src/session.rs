@@ -9,11 +9,13 @@ use minicbor::{Decode, Encode};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::watch;
+use warmstep_wire::exit;
 use warmstep_wire::frame::{self, FrameError, Kind, Parser};
 use warmstep_wire::message::{Outcome, Reply, Step};
 use warmstep_wire::plan::Plan;
 
 use crate::admission::{self, Source};
+use crate::config::Policy;
 use crate::flight::{Progress, Watcher};
 use crate::layers::{Layers, Process};
 use crate::lend;
@@ -115,8 +117,15 @@ async fn lend(
         }
     };
     note(record, &ready, times);
+    let runner = match runner(shared, &ready, &plan, &config.policy) {
+        Ok(runner) => runner,
+        Err(reason) => {
+            let reason = format!("module {}: {reason}", plan.module);
+            return refuse(stream, record, exit::REFUSED, reason).await;
+        }
+    };
     plan.digest = ready.wasm.to_string();
-    hand_over(shared, stream, &plan, &ready).await?;
+    hand_over(stream, runner, &plan, &ready).await?;
     Ok(Some(ready))
 }
 
@@ -180,16 +189,28 @@ async fn gone(stream: &UnixStream) -> FrameError {
     }
 }
 
+/// The runner for a module, unless it is not allowed what it needs.
+fn runner<'s>(
+    shared: &'s Shared,
+    ready: &Ready,
+    plan: &Plan,
+    policy: &Policy,
+) -> Result<&'s OwnedFd, String> {
+    let host = ready.lendable.host;
+    admission::runs_on(host, plan, policy).map_err(|denied| denied.to_string())?;
+    let missing = || "it needs a runner that this node does not have".to_owned();
+    shared.pipeline.lender().runner(host).ok_or_else(missing)
+}
+
 async fn hand_over(
-    shared: &Arc<Shared>,
     stream: &UnixStream,
+    runner: &OwnedFd,
     plan: &Plan,
     ready: &Ready,
 ) -> Result<(), FrameError> {
     let plan = lend::seal_plan(plan)?;
     let lendable = &ready.lendable;
-    let mut descriptors =
-        vec![shared.pipeline.lender().runner().as_fd(), plan.as_fd(), lendable.module.as_fd()];
+    let mut descriptors = vec![runner.as_fd(), plan.as_fd(), lendable.module.as_fd()];
     descriptors.extend(lendable.image.as_ref().map(|image| image.as_fd()));
     send(stream, &Reply::Lend, &descriptors).await
 }

@@ -16,3 +16,5 @@ mod refusals;
 mod soak;
 mod sources;
 mod together;
+mod wasix;
+mod wasix_guests;

@@ -23,10 +23,18 @@ fn the_runner_is_small_and_has_no_compiler() {
     assert!(size("warmstep-run") <= 4_000_000, "{} bytes", size("warmstep-run"));
 }
 
+/// It is lent only to steps that need it, and holds no compiler either.
+#[test]
+fn the_wasix_runner_has_no_compiler() {
+    assert!(size("warmstep-run-wasix") <= 16_000_000, "{} bytes", size("warmstep-run-wasix"));
+}
+
 /// They live in images that hold nothing else.
 #[test]
 fn every_program_is_static() {
-    for name in ["warmstep", "warmstep-run", "warmstep-compile", "warmstep-agent"] {
+    for name in
+        ["warmstep", "warmstep-run", "warmstep-run-wasix", "warmstep-compile", "warmstep-agent"]
+    {
         let segments = segments(&fs::read(paths::program(name).unwrap()).unwrap());
         assert!(segments.contains(&LOAD), "{name}: {segments:?}");
         assert!(!segments.contains(&INTERPRETER), "{name} wants an interpreter: {segments:?}");

@@ -117,10 +117,10 @@ fn engine(tier: Tier, threads: NonZero<usize>) -> Engine {
 
 /// What a module may use: what is standard and the compiler knows.
 ///
-/// Threads stay off: a preview 1 step is one thread, and shared memories would let it be more.
+/// Threads are for WASIX: `inspect` refuses a shared memory in any other module.
 pub(crate) fn features() -> Features {
     let mut features = Features::default();
-    features.threads(false).exceptions(true).relaxed_simd(true).wide_arithmetic(true);
+    features.threads(true).exceptions(true).relaxed_simd(true).wide_arithmetic(true);
     features
 }
 

@@ -47,6 +47,12 @@ pub(crate) enum InspectError {
     /// It wants too much of the host.
     #[error("the module has {0} imports, more than the {MAX_IMPORTS} that are allowed")]
     Imports(usize),
+    /// It has a memory for threads, and no way to have any.
+    #[error(
+        "the module has a shared memory, which is for threads, and preview 1 has none: build it for \
+         WASIX, or without threads"
+    )]
+    Shared,
     /// It is a library.
     #[error(
         "the module exports no function `_start`: it is a library, not a command; build a program \
@@ -75,11 +81,18 @@ pub(crate) struct Summary {
     pub(crate) functions: u32,
     /// Whether its functions have names.
     pub(crate) has_names: bool,
+    /// Whether one of its memories can be shared by threads.
+    pub(crate) shares_memory: bool,
 }
 
 impl Summary {
-    /// Refuses what is no command.
+    /// Refuses what is no command, and what could be shared by nobody.
     pub(crate) fn check(&self) -> Result<(), InspectError> {
+        let has_threads =
+            |import: &String| import.starts_with("wasix_") || import.starts_with("wasi.");
+        if self.shares_memory && !self.imports.iter().any(has_threads) {
+            return Err(InspectError::Shared);
+        }
         if self.exports_start { Ok(()) } else { Err(InspectError::NoStart) }
     }
 }
@@ -166,7 +179,12 @@ impl Inspector {
                     return Err(InspectError::Functions(section.count()));
                 }
             }
-            Payload::MemorySection(section) => self.summary.memories += section.count(),
+            Payload::MemorySection(section) => {
+                self.summary.memories += section.count();
+                for memory in section.clone() {
+                    self.summary.shares_memory |= memory?.shared;
+                }
+            }
             Payload::ExportSection(section) => {
                 for export in section.clone() {
                     let export = export?;
@@ -184,7 +202,10 @@ impl Inspector {
     fn import(&mut self, import: &Import<'_>) -> Result<(), InspectError> {
         match import.ty {
             TypeRef::Func(_) | TypeRef::FuncExact(_) => self.imported_functions += 1,
-            TypeRef::Memory(_) => self.summary.memories += 1,
+            TypeRef::Memory(memory) => {
+                self.summary.memories += 1;
+                self.summary.shares_memory |= memory.shared;
+            }
             _ => {}
         }
         let name = format!("{}.{}", import.module, import.name);

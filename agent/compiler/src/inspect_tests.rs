@@ -88,12 +88,20 @@ fn a_billion_locals_cost_nothing() {
 }
 
 #[test]
-fn shared_memories_are_refused() {
-    let mut features = Features::default();
-    features.threads(false);
-    let module = wasm("(module (memory 1 2 shared))");
-    let error = inspect(&module, &features).expect_err("threads are off").to_string();
-    assert!(error.contains("threads"), "{error}");
+fn shared_memories_are_for_those_who_can_have_threads() {
+    let checked = |import: &str| {
+        let text = format!(
+            r#"(module {import} (import "env" "memory" (memory 1 2 shared))
+                (func (export "_start")))"#
+        );
+        let summary = inspect(&wasm(&text), &Features::default()).expect("it is valid");
+        summary.check().map_err(|error| error.to_string())
+    };
+    let error = checked("").expect_err("it has no threads");
+    assert!(error.contains("WASIX"), "{error}");
+    assert_eq!(checked(r#"(import "wasix_32v1" "thread_exit" (func (param i32)))"#), Ok(()));
+    let spawn = r#"(import "wasi" "thread-spawn" (func (param i32) (result i32)))"#;
+    assert_eq!(checked(spawn), Ok(()));
 }
 
 #[test]

@@ -5,9 +5,10 @@
 //! connection is made, on the addresses that are then connected to.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use url::{Host, Url};
+use warmstep_addresses::{forbidden, unmapped};
 
 use crate::config::RegistryConfig;
 
@@ -178,68 +179,6 @@ fn forbid(host: &str, address: IpAddr) -> Result<(), Refusal> {
     match forbidden(address) {
         Some(what) => Err(Refusal::Address { host: host.to_owned(), address, what }),
         None => Ok(()),
-    }
-}
-
-/// What kind of address this is, if it is of a kind that no registry has.
-fn forbidden(address: IpAddr) -> Option<&'static str> {
-    match unmapped(address) {
-        IpAddr::V4(address) => forbidden_v4(address),
-        IpAddr::V6(address) => forbidden_v6(address),
-    }
-}
-
-/// Metadata services outside the link-local network: Azure's host, Alibaba's and Oracle's.
-const METADATA_V4: [Ipv4Addr; 3] = [
-    Ipv4Addr::new(168, 63, 129, 16),
-    Ipv4Addr::new(100, 100, 100, 200),
-    Ipv4Addr::new(192, 0, 0, 192),
-];
-
-/// Metadata services over IPv6: Amazon's and Google's.
-const METADATA_V6: [Ipv6Addr; 2] = [
-    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
-    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
-];
-
-fn forbidden_v4(address: Ipv4Addr) -> Option<&'static str> {
-    match address.octets() {
-        // "This network": Linux connects 0.0.0.0 to the node itself.
-        [0, ..] => Some("an unspecified address"),
-        [169, 254, ..] => Some("a link-local or metadata address"),
-        _ if METADATA_V4.contains(&address) => Some("a metadata address"),
-        _ if address.is_multicast() => Some("a multicast address"),
-        _ if address.is_broadcast() => Some("a broadcast address"),
-        _ => None,
-    }
-}
-
-fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
-    if address.is_unspecified() {
-        Some("an unspecified address")
-    } else if address.is_unicast_link_local() {
-        Some("a link-local address")
-    } else if METADATA_V6.contains(&address) {
-        Some("a metadata address")
-    } else if address.is_multicast() {
-        Some("a multicast address")
-    } else {
-        None
-    }
-}
-
-/// The IPv4 address inside an IPv6 one that leads to it: mapped (`::ffff:0:0/96`), compatible
-/// (`::/96`), NAT64 (`64:ff9b::/96`, RFC 6052) and 6to4 (`2002::/16`, RFC 3056).
-fn unmapped(address: IpAddr) -> IpAddr {
-    let IpAddr::V6(v6) = address else { return address };
-    let octets = v6.octets();
-    let inner =
-        |at: usize| Ipv4Addr::new(octets[at], octets[at + 1], octets[at + 2], octets[at + 3]);
-    match v6.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => address,
-        [0, 0, 0, 0, 0, 0 | 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => inner(12).into(),
-        [0x2002, ..] => inner(2).into(),
-        _ => address,
     }
 }
 

@@ -33,7 +33,7 @@ pub(crate) enum InstanceError {
     #[error("cannot instantiate the module: {0}")]
     Link(String),
     /// Its start function trapped.
-    #[error("{}", crate::trap::reason(.0))]
+    #[error("{}", warmstep_host::trap::reason(.0))]
     Trap(RuntimeError),
 }
 

@@ -4,18 +4,8 @@
 //! lent: a connection for the outcome, the launch plan, and the module in native code. It holds no
 //! compiler, starts no thread, and gives the module nothing that the plan does not name.
 
-pub mod beneath;
-mod ending;
-mod grants;
 mod instance;
-mod jail;
-mod limits;
-mod load;
-mod plan;
 mod preview1;
-mod signals;
 mod step;
-mod trap;
-mod view;
 
 pub use step::run;

@@ -4,22 +4,20 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::os::fd::AsFd;
 
+use warmstep_host::grants::{self, Grant, GrantError, Grants};
+use warmstep_host::jail::{self, JailError, Network, Profile};
+use warmstep_host::limits::{Budget, Limits, Memories};
+use warmstep_host::plan::{self, Lent, PlanError};
+use warmstep_host::{ending, load, signals, trap};
 use warmstep_image::ImageError;
 use warmstep_image::load::LoadError;
-use warmstep_jail::JailError;
 use warmstep_wire::exit;
 use warmstep_wire::plan::Plan;
 use wasmer::sys::{EngineBuilder, NativeEngineExt};
 use wasmer::{Engine, FunctionEnv, Store};
 
-use crate::ending;
-use crate::grants::{self, GrantError, Grants};
 use crate::instance::{self, InstanceError};
-use crate::limits::{Budget, Limits, Memories};
-use crate::load;
-use crate::plan::{self, Lent, PlanError};
-use crate::preview1::{Grant, Wasi};
-use crate::{jail, signals, trap};
+use crate::preview1::Wasi;
 
 /// Why a step ended without its module having said so.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +79,8 @@ fn step(arguments: impl Iterator<Item = OsString>) -> Result<Infallible, StepErr
     let module = Some(lent.module.as_fd());
     let image = lent.image.as_ref().map(AsFd::as_fd);
     let keep: Vec<_> = module.into_iter().chain(image).collect();
-    jail::confine(&keep, &grants, plan.whole_jail == Some(true))?;
+    let whole = plan.whole_jail == Some(true);
+    jail::confine(&keep, &grants, Network::None, Profile::Preview1, whole)?;
     // Closes what was open for the jail's rules alone.
     let Grants { preopens, rules } = grants;
     drop(rules);

@@ -27,7 +27,7 @@ fn work(cache: &Cache) -> Result<(), CacheError> {
         let made = cache.files().begin_module()?;
         std::fs::write(made.path().join(MODULE_FILE), code).unwrap();
         std::fs::write(made.path().join(IMAGE_FILE), "image").unwrap();
-        cache.publish(made, &wasm, tier, 1)?;
+        cache.publish(made, &wasm, tier, Host::Preview1, 1)?;
     }
     cache.discard(&cache.key(&wasm, Tier::Baseline))?;
     Ok(())

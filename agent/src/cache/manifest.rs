@@ -9,6 +9,7 @@ use sha2::Sha256;
 use warmstep_registry::Digest;
 
 use super::key::{FORMAT, Key, Tier};
+use crate::host::Host;
 
 /// The longest manifest that is read, in bytes: some import names and two files fit many times.
 pub(crate) const MAX_MANIFEST: u64 = 1024 * 1024;
@@ -35,6 +36,9 @@ pub(crate) struct Manifest {
     pub(crate) wasm: Digest,
     /// How it was compiled.
     pub(crate) tier: Tier,
+    /// What it runs on.
+    #[serde(default)]
+    pub(crate) host: Host,
     /// How long that took, in microseconds.
     pub(crate) compile_us: u64,
     /// The artifact, and what else is lent with it.
@@ -124,6 +128,7 @@ mod tests {
             key: key.hex(),
             wasm: Digest::of(b"wasm"),
             tier: Tier::Baseline,
+            host: Host::Wasix,
             compile_us: 7,
             files: vec![FileRecord {
                 name: "module".to_owned(),

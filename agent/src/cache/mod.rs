@@ -29,6 +29,7 @@ pub(crate) use key::{FORMAT, Key, Tier};
 pub(crate) use manifest::{FileRecord, Manifest};
 
 use crate::copy::copy_and_hash;
+use crate::host::Host;
 use evict::Candidate;
 use index::Index;
 use manifest::{MAX_MANIFEST, ManifestError, Secret};
@@ -159,6 +160,7 @@ impl Cache {
         made: tempfile::TempDir,
         wasm: &Digest,
         tier: Tier,
+        host: Host,
         compile_us: u64,
     ) -> Result<Key, CacheError> {
         let key = self.key(wasm, tier);
@@ -181,6 +183,7 @@ impl Cache {
             key: key.hex(),
             wasm: *wasm,
             tier,
+            host,
             compile_us,
             files: records,
         };

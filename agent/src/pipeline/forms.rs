@@ -100,13 +100,14 @@ impl Pipeline {
                 "{wasm} is not in the cache: name the module by its reference"
             ))));
         };
-        self.compiler
+        let host = self
+            .compiler
             .compile(file, tier, made.path(), background, &self.live.get().limits, watcher)
             .await?;
         let took = microseconds(began.elapsed());
         let cache = Arc::clone(&self.cache);
-        blocking(move || cache.publish(made, &wasm, tier, took)).await?;
-        tracing::info!(%wasm, tier = tier.name(), took_us = took, "compiled");
+        blocking(move || cache.publish(made, &wasm, tier, host, took)).await?;
+        tracing::info!(%wasm, tier = tier.name(), ?host, took_us = took, "compiled");
         let limits = &self.live.get().limits;
         let bounds = Bounds { bytes: limits.cache.as_u64(), modules: limits.cache_modules };
         if let Err(error) = self.evict(bounds).await {

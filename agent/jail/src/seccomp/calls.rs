@@ -1,12 +1,9 @@
 //! The table of the system calls that a confined process may make, and why.
 //!
 //! A row names the call, the lists it is on, the reason, and what its arguments must be. A list has
-//! at most 60 calls, each once. Before a row is added: which line of which function makes the call, and is
+//! at most 60 calls (a WASIX host with a network: 66), each once. Before a row is added: which line of which function makes the call, and is
 //! there another way? `tests/jail.rs` makes each call of each list with good and bad arguments, and
 //! every call that is not listed.
-//!
-//! The lists for WASIX hold what its parts need that are known, tokio and our file system: they are to
-//! be tried on its runner, once there is one.
 //!
 //! Paths are not looked at, for seccomp cannot follow a pointer: they are Landlock's part.
 
@@ -45,7 +42,7 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_readv, PREVIEW1, "fd_read with several buffers"),
     allow!(SYS_writev, PREVIEW1, "fd_write with several buffers"),
     allow!(SYS_pread64, HOSTS, "the module's kind; the initial memory's image"),
-    allow!(SYS_pwrite64, COMPILER, "the initial memory's image"),
+    allow!(SYS_pwrite64, WASIX.and(COMPILER), "fd_write at a position of its own; the initial memory's image"),
     allow!(SYS_preadv, PREVIEW1, "fd_pread with several buffers"),
     allow!(SYS_pwritev, PREVIEW1, "fd_pwrite with several buffers"),
     allow!(SYS_lseek, ALL, "fd_seek, fd_tell, directory cookies"),
@@ -79,12 +76,14 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_utimensat, HOSTS, "path_filestat_set_times, fd_filestat_set_times"),
 
     // Waiting and time. The clocks are calls only where the vDSO cannot tell the time.
-    allow!(SYS_ppoll, PREVIEW1, "poll_oneoff over descriptors"),
+    allow!(SYS_ppoll, HOSTS, "poll_oneoff over descriptors; whether a stream is ready"),
+    #[cfg(target_arch = "x86_64")]
+    allow!(SYS_poll, WASIX, "whether the kernel has random numbers; whether a connection is there"),
     allow!(SYS_clock_gettime, ALL, "clock_time_get"),
     allow!(SYS_clock_getres, PREVIEW1, "clock_res_get"),
     allow!(SYS_clock_nanosleep, COMPILER, "looks at the processor time that it has taken now and then"),
     allow!(SYS_restart_syscall, THREADED, "the kernel makes it for who was stopped and continued while it waited for a time"),
-    allow!(SYS_setitimer, PREVIEW1, "--timeout, without a thread"),
+    allow!(SYS_setitimer, HOSTS, "--timeout, without a thread"),
 
     // The event loop of tokio.
     allow!(SYS_epoll_create1, WASIX, "tokio's event loop"),
@@ -110,6 +109,8 @@ pub const CALLS: &[Call] = &[
     allow!(SYS_getsockopt, NETWORK, "whether a connection was made"),
     allow!(SYS_setsockopt, NETWORK, "TCP_NODELAY, timeouts"),
     allow!(SYS_recvfrom, NETWORK, "sock_recv"),
+    allow!(SYS_getsockname, NETWORK, "sock_addr_local"),
+    allow!(SYS_getpeername, NETWORK, "sock_addr_peer"),
 
     // Memory.
     allow!(SYS_mmap, ALL, "linear memories, code, the allocator; never both writable and executable",

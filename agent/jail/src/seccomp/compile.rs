@@ -20,8 +20,8 @@ use super::{Allowed, Answer, Call, Check, Lists};
 pub(crate) const MAX_INSTRUCTIONS: usize = 256;
 
 /// The most calls on one list. It is also what keeps the lists honest: whoever needs more should
-/// find one to give up.
-pub(crate) const MAX_CALLS: usize = 60;
+/// find one to give up. `tests/jail/rules.rs` allows so many to one list alone, and 60 to the others.
+pub(crate) const MAX_CALLS: usize = 66;
 
 /// Each call, and what lies between it and the next.
 const MAX_RANGES: usize = 2 * MAX_CALLS + 1;

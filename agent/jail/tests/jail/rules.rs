@@ -36,7 +36,8 @@ fn lists_are_short_and_each_row_has_its_reason() {
     for (list, options) in LISTS {
         let count = on(list).count();
         println!("{options:?}: {count} calls");
-        assert!((1..=60).contains(&count), "{options:?} lists {count} calls");
+        let most = if list == Lists::WASIX_NETWORK { 66 } else { 60 };
+        assert!((1..=most).contains(&count), "{options:?} lists {count} calls");
     }
     for call in CALLS {
         assert!(call.reason.len() >= 5, "{} has no reason", call.name);

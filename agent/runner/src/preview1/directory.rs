@@ -7,8 +7,8 @@ use rustix::fs::{AtFlags, FileType, RawDir, RawDirEntry, SeekFrom};
 
 use super::Wasi;
 use super::errno::{Errno, Result};
-use super::narrow::Narrow;
 use super::types::{Rights, filetype};
+use warmstep_host::narrow::Narrow;
 
 /// The length of witx `dirent`, in bytes; the name comes after it.
 const HEADER: usize = 24;

@@ -9,7 +9,6 @@ mod errno;
 mod fd;
 mod imports;
 mod memory;
-mod narrow;
 mod open;
 mod path;
 mod poll;
@@ -20,30 +19,18 @@ mod stdio;
 mod table;
 mod types;
 
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
+
+use warmstep_host::grants::Grant;
+use warmstep_host::limits::Memories;
 
 use self::errno::{Errno, Result};
 use self::memory::GuestMemory;
 use self::process::Strings;
 use self::table::{Descriptor, Table};
 use self::types::Rights;
-use crate::limits::Memories;
 
 pub(crate) use self::imports::{Imported, import};
-pub(crate) use self::narrow::{Entry, Narrow};
-
-/// A directory of the pod, opened, and the name under which the module sees it.
-#[derive(Debug)]
-pub(crate) struct Grant {
-    /// The directory.
-    pub(crate) directory: OwnedFd,
-    /// Its name for the module.
-    pub(crate) name: Vec<u8>,
-    /// Whether every change is refused.
-    pub(crate) read_only: bool,
-    /// The names that it is narrowed to, if it is.
-    pub(crate) narrow: Option<Narrow>,
-}
 
 /// Everything a module can reach through preview 1.
 #[derive(Debug)]

@@ -6,10 +6,10 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 
 use super::Wasi;
 use super::errno::{Errno, Result};
-use super::narrow::Place;
 use super::path::{follows, path};
 use super::table::Descriptor;
 use super::types::{FdFlags, Rights, oflags};
+use warmstep_host::narrow::Place;
 
 /// The character devices that never block and lead nowhere (major 1 in Linux's devices.txt): null,
 /// zero, full, random, urandom.
@@ -159,9 +159,9 @@ fn again(directory: BorrowedFd<'_>, how: OFlags, exclusive: bool) -> Result<Owne
 /// not, as on a file system that is mounted read-only.
 fn reach_read_only(place: &Place<'_>, how: OFlags, exclusive: bool) -> Result<OwnedFd> {
     match place.open(how - OFlags::CREATE - OFlags::EXCL, Mode::empty()) {
-        Err(Errno::NOENT) => Err(Errno::ROFS),
+        Err(rustix::io::Errno::NOENT) => Err(Errno::ROFS),
         Ok(_) if exclusive => Err(Errno::EXIST),
-        other => other,
+        other => Ok(other?),
     }
 }
 

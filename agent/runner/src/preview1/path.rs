@@ -7,8 +7,8 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use super::Wasi;
 use super::errno::{Errno, Result};
 use super::fd::{timestamps, write_filestat};
-use super::narrow::Place;
 use super::types::{Abi, Rights, SYMLINK_FOLLOW};
+use warmstep_host::narrow::Place;
 
 /// The longest path that is looked at, in bytes (`PATH_MAX`).
 const LONGEST: u32 = 4096;
@@ -41,7 +41,7 @@ pub(crate) fn create_directory(wasi: &mut Wasi, fd: u32, at: u32, length: u32) -
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_CREATE_DIRECTORY)?;
     let place = directory.place_to_create(&path)?.changeable()?;
-    let (parent, name) = place.parent(Errno::EXIST)?;
+    let (parent, name) = place.parent(rustix::io::Errno::EXIST)?;
     Ok(rustix::fs::mkdirat(parent, name, Mode::from_bits_truncate(0o777))?)
 }
 
@@ -101,8 +101,8 @@ pub(crate) fn link(
     let target = wasi.table.writable(to_fd, Rights::PATH_LINK_TARGET)?;
     let source = source.place(&from)?.changeable()?;
     let target = target.place_to_create(&to)?.changeable()?;
-    let (from_parent, from_name) = source.parent(Errno::PERM)?;
-    let (to_parent, to_name) = target.parent(Errno::EXIST)?;
+    let (from_parent, from_name) = source.parent(rustix::io::Errno::PERM)?;
+    let (to_parent, to_name) = target.parent(rustix::io::Errno::EXIST)?;
     if from_name.ends_with(b"/") || matches!(from_name, b"." | b"..") {
         // It names a directory, or nothing: the kernel would follow a link to find out.
         source.open(OFlags::PATH, Mode::empty())?;
@@ -141,7 +141,7 @@ pub(crate) fn remove_directory(wasi: &mut Wasi, fd: u32, at: u32, length: u32) -
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_REMOVE_DIRECTORY)?;
     let place = directory.place(&path)?.changeable()?;
-    let (parent, name) = place.parent(Errno::BUSY)?;
+    let (parent, name) = place.parent(rustix::io::Errno::BUSY)?;
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?)
 }
 
@@ -159,8 +159,8 @@ pub(crate) fn rename(
     let target = wasi.table.writable(to_fd, Rights::PATH_RENAME_TARGET)?;
     let source = source.place(&from)?.changeable()?;
     let target = target.place_to_create(&to)?.changeable()?;
-    let (from_parent, from_name) = source.parent(Errno::BUSY)?;
-    let (to_parent, to_name) = target.parent(Errno::BUSY)?;
+    let (from_parent, from_name) = source.parent(rustix::io::Errno::BUSY)?;
+    let (to_parent, to_name) = target.parent(rustix::io::Errno::BUSY)?;
     target.refuse_link(from_parent.as_fd(), from_name)?;
     Ok(rustix::fs::renameat(from_parent, from_name, to_parent, to_name)?)
 }
@@ -187,7 +187,7 @@ pub(crate) fn symlink(
     if let Place::Entry { .. } = place {
         return Err(Errno::PERM);
     }
-    let (parent, name) = place.parent(Errno::EXIST)?;
+    let (parent, name) = place.parent(rustix::io::Errno::EXIST)?;
     Ok(rustix::fs::symlinkat(target, parent, name)?)
 }
 
@@ -196,6 +196,6 @@ pub(crate) fn unlink_file(wasi: &mut Wasi, fd: u32, at: u32, length: u32) -> Res
     let path = path(wasi, at, length)?;
     let directory = wasi.table.writable(fd, Rights::PATH_UNLINK_FILE)?;
     let place = directory.place(&path)?.changeable()?;
-    let (parent, name) = place.parent(Errno::ISDIR)?;
+    let (parent, name) = place.parent(rustix::io::Errno::ISDIR)?;
     Ok(rustix::fs::unlinkat(parent, name, AtFlags::empty())?)
 }

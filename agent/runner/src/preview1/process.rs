@@ -2,7 +2,7 @@
 
 use super::Wasi;
 use super::errno::{Errno, Result};
-use crate::ending;
+use warmstep_host::ending;
 
 /// A list of strings for the module, each ended by a NUL.
 #[derive(Debug, Default)]

@@ -11,7 +11,7 @@ use super::errno::{Errno, Result};
 use super::stdio::transfer;
 use super::table::Descriptor;
 use super::types::{FdFlags, Rights};
-use crate::ending;
+use warmstep_host::ending;
 
 /// witx `riflags`.
 const RECV_PEEK: u32 = 1;

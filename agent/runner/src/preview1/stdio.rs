@@ -12,7 +12,7 @@ use super::errno::{Errno, Result};
 use super::fd::signed;
 use super::table::Descriptor;
 use super::types::{Abi, FdFlags, Rights};
-use crate::ending;
+use warmstep_host::ending;
 
 /// What a pipe that is writable takes without blocking (`PIPE_BUF`).
 const WITHOUT_BLOCKING: usize = 4096;

@@ -7,10 +7,10 @@ use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 
 use super::Grant;
 use super::errno::{Errno, Result};
-use super::narrow::{Narrow, Place};
 use super::types::{FdFlags, Rights};
-use crate::beneath::Parent;
-use crate::view::Access;
+use warmstep_host::beneath::Parent;
+use warmstep_host::narrow::{Narrow, Place};
+use warmstep_host::view::Access;
 
 /// The most descriptors a module has at once, far above any limit a pod has
 /// (`RLIMIT_NOFILE` ends it first with `EMFILE`).
@@ -202,7 +202,7 @@ impl Descriptor {
 
     fn leads<'a>(&'a self, path: &'a [u8], creates: bool) -> Result<Place<'a>> {
         match &self.narrow {
-            Some(narrow) => narrow.place(self.as_fd(), path, creates),
+            Some(narrow) => Ok(narrow.place(self.as_fd(), path, creates)?),
             None => Ok(Place::Beneath {
                 directory: Parent::Same(self.as_fd()),
                 path,

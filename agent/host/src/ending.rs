@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use minicbor::encode::write::Cursor;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -33,44 +33,45 @@ struct Ending {
 static ENDING: OnceLock<Ending> = OnceLock::new();
 static COMPLAINT: OnceLock<String> = OnceLock::new();
 static MISSING_LAYERS: OnceLock<String> = OnceLock::new();
-static ENDED: AtomicBool = AtomicBool::new(false);
+/// The thread that ends the process, once there is one.
+static ENDING_THREAD: AtomicI32 = AtomicI32::new(0);
 static STARTED: AtomicU64 = AtomicU64::new(0);
 static RUNNING: AtomicU64 = AtomicU64::new(0);
 static BYTES_READ: AtomicU64 = AtomicU64::new(0);
 static BYTES_WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Notes when the process started.
-pub(crate) fn started() {
+pub fn started() {
     STARTED.store(now(), Ordering::Relaxed);
 }
 
 /// Notes that the module's first instruction comes next.
-pub(crate) fn running() {
+pub fn running() {
     RUNNING.store(now(), Ordering::Relaxed);
 }
 
 /// Counts bytes that the module read.
-pub(crate) fn count_read(bytes: u32) {
+pub fn count_read(bytes: u32) {
     BYTES_READ.fetch_add(u64::from(bytes), Ordering::Relaxed);
 }
 
 /// Counts bytes that the module wrote.
-pub(crate) fn count_written(bytes: u32) {
+pub fn count_written(bytes: u32) {
     BYTES_WRITTEN.fetch_add(u64::from(bytes), Ordering::Relaxed);
 }
 
 /// Notes what the module was refused. It may be able to do without; if it fails, its user is told.
-pub(crate) fn complain(complaint: String) {
+pub fn complain(complaint: String) {
     let _ = COMPLAINT.set(complaint);
 }
 
 /// Notes which layers of the jail do not hold: the agent tells the operator.
-pub(crate) fn without_layers(missing: String) {
+pub fn without_layers(missing: String) {
     let _ = MISSING_LAYERS.set(missing);
 }
 
 /// Keeps the connection to the agent, and opens the termination log before anything is confined.
-pub(crate) fn prepare(connection: OwnedFd) {
+pub fn prepare(connection: OwnedFd) {
     let mut header = [0; HEADER];
     if let Ok(frame) = frame::to_bytes(Kind::Outcome, &(), 0) {
         header.copy_from_slice(&frame[..HEADER]);
@@ -80,7 +81,7 @@ pub(crate) fn prepare(connection: OwnedFd) {
 }
 
 /// What stays open until the end.
-pub(crate) fn descriptors<'a>() -> impl Iterator<Item = BorrowedFd<'a>> {
+pub fn descriptors<'a>() -> impl Iterator<Item = BorrowedFd<'a>> {
     let ending = ENDING.get();
     let log = ending.and_then(|ending| ending.termination_log.as_ref());
     ending.map(|ending| &ending.connection).into_iter().chain(log).map(AsFd::as_fd)
@@ -95,13 +96,13 @@ fn termination_log() -> Option<OwnedFd> {
 }
 
 /// Ends the process with an exit code, and a reason where it was not the module's own choice.
-pub(crate) fn finish(code: u8, reason: Option<&str>) -> ! {
+pub fn finish(code: u8, reason: Option<&str>) -> ! {
     let complaint = COMPLAINT.get().filter(|_| code != 0).map(String::as_str);
     let reason = match (reason, complaint) {
         (Some(reason), Some(complaint)) => Some(one_line(&format!("{reason}; {complaint}"))),
         (reason, complaint) => reason.or(complaint).map(one_line),
     };
-    if !ENDED.swap(true, Ordering::Relaxed) {
+    if is_first() {
         if let Some(reason) = &reason {
             say(reason);
         }
@@ -111,8 +112,8 @@ pub(crate) fn finish(code: u8, reason: Option<&str>) -> ! {
 }
 
 /// The same from a signal handler: nothing is allocated, and `outcome` was made before.
-pub(crate) fn finish_in_handler(outcome: &mut Outcome) -> ! {
-    if !ENDED.swap(true, Ordering::Relaxed) {
+pub fn finish_in_handler(outcome: &mut Outcome) -> ! {
+    if is_first() {
         if let Some(reason) = &outcome.reason {
             say(reason);
         }
@@ -121,8 +122,27 @@ pub(crate) fn finish_in_handler(outcome: &mut Outcome) -> ! {
     leave(outcome.code)
 }
 
+/// Whether this is where the process ends first. Another thread that comes later waits for the first
+/// one, which is about to end the process: there is one outcome.
+fn is_first() -> bool {
+    // SAFETY: it reads a number.
+    let own = unsafe { libc::gettid() };
+    match ENDING_THREAD.compare_exchange(0, own, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => true,
+        // A signal while this thread was ending the process.
+        Err(first) if first == own => false,
+        Err(_) => loop {
+            static NEVER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+            let (wait, none) =
+                (libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG, std::ptr::null::<()>());
+            // SAFETY: it waits for a change of a word that never changes, in a handler too.
+            unsafe { libc::syscall(libc::SYS_futex, NEVER.as_ptr(), wait, 0, none) };
+        },
+    }
+}
+
 /// An outcome whose numbers are still to come.
-pub(crate) fn outcome(code: u8, reason: Option<String>) -> Outcome {
+pub fn outcome(code: u8, reason: Option<String>) -> Outcome {
     Outcome {
         code,
         reason,

@@ -20,7 +20,7 @@ static OUTCOMES: [(libc::c_int, AtomicPtr<Outcome>); 4] = [
 
 /// Ends the step at once on SIGTERM (143), SIGINT (130) and SIGHUP (129). A reader that is gone is
 /// an error number for the module, and no signal.
-pub(crate) fn prepare() {
+pub fn prepare() {
     let stops = [
         (libc::SIGTERM, 143, "SIGTERM"),
         (libc::SIGINT, 130, "SIGINT"),
@@ -35,7 +35,7 @@ pub(crate) fn prepare() {
 }
 
 /// Ends the step when `timeout` milliseconds have passed.
-pub(crate) fn end_after(timeout: u64) {
+pub fn end_after(timeout: u64) {
     let reason = format!("the step ran longer than its limit of {} (see --timeout)", time(timeout));
     install(libc::SIGALRM, exit::TIMEOUT, reason);
     let seconds = i64::try_from(timeout / 1000).unwrap_or(i64::MAX);

@@ -1,9 +1,10 @@
-//! Confines the runner: to the descriptors it was lent, the directories it was granted, and the
-//! calls that a preview 1 host makes.
+//! Confines a runner: to the descriptors it was lent, the directories it was granted, and the calls
+//! that its kind of host makes.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use warmstep_jail::{Confinement, JailError, Network, Profile, enter};
+use warmstep_jail::{Confinement, enter};
+pub use warmstep_jail::{JailError, Network, Profile};
 
 use crate::grants::Grants;
 use crate::view::Access;
@@ -14,9 +15,15 @@ use crate::{ending, signals};
 /// `lent` is what is still to be used beside the grants and the process's end; wasmer opens it once
 /// more. A layer that the kernel or the container's profile refuses is an error where `whole_jail` says
 /// so; otherwise the outcome tells of it.
-pub(crate) fn confine(
+///
+/// # Errors
+///
+/// When there is a second thread, or a demanded layer does not hold.
+pub fn confine(
     lent: &[BorrowedFd<'_>],
     grants: &Grants,
+    network: Network<'_>,
+    profile: Profile,
     whole_jail: bool,
 ) -> Result<(), JailError> {
     let mut keep = lent.to_vec();
@@ -42,8 +49,8 @@ pub(crate) fn confine(
         keep: &keep,
         read_only: &read_only,
         read_write: &granted(Access::Write),
-        network: Network::None,
-        profile: Profile::Preview1,
+        network,
+        profile,
         demand_all: whole_jail,
     };
     // SAFETY: there is one thread, the environment is as the kernel passed it, and all descriptors

@@ -20,7 +20,7 @@ const HEAP_STEP: libc::c_int = 1024 * 1024;
 
 /// Loads a compiled module, from a descriptor that nobody can write to, of a file that the agent
 /// made: its bytes become code.
-pub(crate) fn load(engine: &Engine, artifact: OwnedFd) -> Result<Module, LoadError> {
+pub fn load(engine: &Engine, artifact: OwnedFd) -> Result<Module, LoadError> {
     keep_memory();
     // SAFETY: the agent lends only what it compiled itself and has authenticated, and lends it such
     // that it does not change. A file that is truncated all the same ends this process with SIGBUS,
@@ -45,10 +45,7 @@ fn keep_memory() {
 }
 
 /// The limits of the one instance of the module, whose first memory has what is in the image.
-pub(crate) fn with_image(
-    limits: Limits,
-    image: Option<OwnedFd>,
-) -> Result<Backed<Limits>, ImageError> {
+pub fn with_image(limits: Limits, image: Option<OwnedFd>) -> Result<Backed<Limits>, ImageError> {
     let image = image.map(Image::open).transpose()?.map(Arc::new);
     if let Some(image) = &image {
         trap::names_are_in(Arc::clone(image));

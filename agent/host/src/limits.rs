@@ -1,16 +1,18 @@
 //! How much memory a module may have: all its linear memories and tables together.
 //!
 //! wasmer asks a [`Tunables`] for each memory and table. Ours counts what they take, and wraps the
-//! memories so that growing one counts too. A table that can grow is counted at once with the most
-//! it may become, since wasmer asks nobody when it grows.
+//! memories so that growing one counts too. A table that can grow, and a memory that threads share,
+//! is counted at once with the most it may become, since wasmer asks nobody when it grows.
 
+use std::cell::Cell;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use wasmer::sys::vm::{
-    LinearMemory, MemoryError, MemoryStyle, TableStyle, VMConfig, VMMemory, VMMemoryDefinition,
-    VMSharedMemory, VMTable, VMTableDefinition,
+    ExpectedValue, LinearMemory, MemoryError, MemoryStyle, TableStyle, ThreadConditions, VMConfig,
+    VMMemory, VMMemoryDefinition, VMSharedMemory, VMTable, VMTableDefinition, WaiterError,
 };
 use wasmer::sys::{BaseTunables, Tunables};
 use wasmer::{MemoryType, Pages, TableType};
@@ -26,37 +28,61 @@ const TABLE_PART: u64 = 16;
 /// The most elements that wasmer lets a table have.
 const MOST_ELEMENTS: u64 = 128 * 1024 * 1024;
 
+/// A shared memory leaves this part of what is there for tables.
+const SHARED_LEAVES: u64 = 16;
+
+/// How many tables one instance has. Instances of further threads are counted once a thread: it
+/// holds one at a time.
+static TABLES_OF_AN_INSTANCE: AtomicUsize = AtomicUsize::new(usize::MAX);
+
+thread_local! {
+    /// How many tables this thread has made.
+    static TABLES: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Says how many tables an instance of the module has, where there will be many, a thread each.
+pub fn tables_of_an_instance(count: usize) {
+    TABLES_OF_AN_INSTANCE.store(count, Ordering::Relaxed);
+}
+
 /// How deep the module's calls may go, in bytes of stack; as much as a native program's main
 /// thread has unless told otherwise.
 const STACK: usize = 8 * 1024 * 1024;
 
 /// The memory of one module: what it has, and what it may have.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub struct Budget {
     limit: u64,
     used: AtomicU64,
 }
 
 impl Budget {
     /// A budget of `limit` bytes, or none where that is 0.
-    pub(crate) fn new(limit: u64) -> Arc<Self> {
+    pub fn new(limit: u64) -> Arc<Self> {
         let limit = if limit == 0 { u64::MAX } else { limit };
         Arc::new(Self { limit, used: AtomicU64::new(0) })
     }
 
     /// Takes bytes out of the budget, if they are there.
     fn take(&self, bytes: u64) -> bool {
-        let used = self.used.load(Ordering::Relaxed).saturating_add(bytes);
-        let fits = used <= self.limit;
-        if fits {
-            self.used.store(used, Ordering::Relaxed);
-        } else {
-            let limit = size(self.limit);
-            ending::complain(format!(
-                "the module needs more memory than its limit of {limit} (see --memory)"
-            ));
+        let more = |used: u64| used.checked_add(bytes).filter(|used| *used <= self.limit);
+        let fits = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
+        if !fits {
+            self.complain();
         }
         fits
+    }
+
+    /// Says, if the module fails, that its memory ended here.
+    fn complain(&self) {
+        let limit = size(self.limit);
+        ending::complain(format!(
+            "the module needs more memory than its limit of {limit} (see --memory)"
+        ));
+    }
+
+    fn left(&self) -> u64 {
+        self.limit.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 
     fn give_back(&self, bytes: u64) {
@@ -76,17 +102,18 @@ fn size(count: u64) -> String {
 
 /// Where the module's own memories are, in their order, for the host functions.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Memories(Arc<Mutex<Vec<Definition>>>);
+pub struct Memories(Arc<Mutex<Vec<Definition>>>);
 
 #[derive(Clone, Copy, Debug)]
 struct Definition(NonNull<VMMemoryDefinition>);
 
-// SAFETY: it points into the one instance, which is used by one thread and never moves.
+// SAFETY: it points into the one instance, which never moves, and is read by the host of preview 1,
+// which has one thread.
 unsafe impl Send for Definition {}
 
 impl Memories {
     /// The first byte and the length of a memory.
-    pub(crate) fn extent(&self, index: usize) -> Option<(*mut u8, usize)> {
+    pub fn extent(&self, index: usize) -> Option<(*mut u8, usize)> {
         let memories = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Definition(definition) = *memories.get(index)?;
         // SAFETY: wasmer keeps the definition of an instance's memory up to date, at this place,
@@ -101,7 +128,7 @@ impl Memories {
 }
 
 /// wasmer's own tunables, within a budget.
-pub(crate) struct Limits {
+pub struct Limits {
     base: BaseTunables,
     budget: Arc<Budget>,
     memories: Memories,
@@ -110,7 +137,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Counts against `budget`, and notes each of the module's memories in `memories`.
-    pub(crate) fn new(budget: Arc<Budget>, memories: Memories) -> Self {
+    pub fn new(budget: Arc<Budget>, memories: Memories) -> Self {
         let config = VMConfig { wasm_stack_size: Some(STACK) };
         Self { base: BaseTunables::new(), budget, memories, config }
     }
@@ -126,12 +153,22 @@ impl Limits {
         })
     }
 
+    /// The type of a shared memory with the most it may become, which is counted at once.
+    fn take_shared(&self, ty: &MemoryType) -> Result<MemoryType, MemoryError> {
+        let left = self.budget.left();
+        let most = u32::try_from((left - left / SHARED_LEAVES) >> 16).unwrap_or(u32::MAX);
+        let maximum = ty.maximum.unwrap_or(Pages::max_value()).0.min(most).max(ty.minimum.0);
+        let maximum = Pages(maximum);
+        self.take_memory(&MemoryType { minimum: maximum, ..*ty })?;
+        Ok(MemoryType { maximum: Some(maximum), ..*ty })
+    }
+
     /// The type of a table with the most it may become, which is counted at once.
     fn take_table(&self, ty: &TableType) -> Result<TableType, String> {
         let part = (self.budget.limit / TABLE_PART / ELEMENT).min(MOST_ELEMENTS);
         let part = u32::try_from(part).unwrap_or(u32::MAX);
         let maximum = ty.maximum.map_or(part, |maximum| maximum.min(part)).max(ty.minimum);
-        if self.budget.take(u64::from(maximum) * ELEMENT) {
+        if counted_before() || self.budget.take(u64::from(maximum) * ELEMENT) {
             Ok(TableType { maximum: Some(maximum), ..*ty })
         } else {
             Err("the table is too large".to_owned())
@@ -139,8 +176,16 @@ impl Limits {
     }
 
     fn within(&self, memory: VMMemory) -> VMMemory {
-        VMMemory(Box::new(Limited { memory, budget: Arc::clone(&self.budget) }))
+        let counted_whole = memory.ty().shared;
+        VMMemory(Box::new(Limited { memory, budget: Arc::clone(&self.budget), counted_whole }))
     }
+}
+
+/// Whether this thread makes a table in the place of one that its last instance had.
+fn counted_before() -> bool {
+    let made = TABLES.get();
+    TABLES.set(made.saturating_add(1));
+    made >= TABLES_OF_AN_INSTANCE.load(Ordering::Relaxed)
 }
 
 fn pages(pages: Pages) -> u64 {
@@ -161,6 +206,10 @@ impl Tunables for Limits {
         ty: &MemoryType,
         style: &MemoryStyle,
     ) -> Result<VMMemory, MemoryError> {
+        if ty.shared {
+            let ty = self.take_shared(ty)?;
+            return Ok(self.within(self.base.create_host_memory(&ty, style)?));
+        }
         self.take_memory(ty)?;
         Ok(self.within(self.base.create_host_memory(ty, style)?))
     }
@@ -171,9 +220,12 @@ impl Tunables for Limits {
         style: &MemoryStyle,
         vm_definition_location: NonNull<VMMemoryDefinition>,
     ) -> Result<VMMemory, MemoryError> {
-        self.take_memory(ty)?;
+        let ty = if ty.shared { self.take_shared(ty)? } else { *ty };
+        if !ty.shared {
+            self.take_memory(&ty)?;
+        }
         // SAFETY: the caller's promise is passed on.
-        let memory = unsafe { self.base.create_vm_memory(ty, style, vm_definition_location)? };
+        let memory = unsafe { self.base.create_vm_memory(&ty, style, vm_definition_location)? };
         self.memories.push(vm_definition_location);
         Ok(self.within(memory))
     }
@@ -203,6 +255,8 @@ impl Tunables for Limits {
 struct Limited {
     memory: VMMemory,
     budget: Arc<Budget>,
+    /// Whether all that it may become was counted when it was made.
+    counted_whole: bool,
 }
 
 impl LinearMemory for Limited {
@@ -219,6 +273,9 @@ impl LinearMemory for Limited {
     }
 
     fn grow(&mut self, delta: Pages) -> Result<Pages, MemoryError> {
+        if self.counted_whole {
+            return self.memory.grow(delta).inspect_err(|_| self.budget.complain());
+        }
         if !self.budget.take(pages(delta)) {
             let current = self.memory.size();
             return Err(MemoryError::CouldNotGrow { current, attempted_delta: delta });
@@ -240,6 +297,24 @@ impl LinearMemory for Limited {
 
     fn as_shared(&self) -> Result<VMSharedMemory, MemoryError> {
         self.memory.as_shared()
+    }
+
+    unsafe fn do_wait(
+        &mut self,
+        at: u32,
+        expected: ExpectedValue,
+        timeout: Option<Duration>,
+    ) -> Result<u32, WaiterError> {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { self.memory.do_wait(at, expected, timeout) }
+    }
+
+    fn do_notify(&mut self, at: u32, count: u32) -> u32 {
+        self.memory.do_notify(at, count)
+    }
+
+    fn thread_conditions(&self) -> Option<&ThreadConditions> {
+        self.memory.thread_conditions()
     }
 }
 

@@ -7,13 +7,26 @@ use rustix::io::Errno;
 use warmstep_wire::message::PathGrant;
 use warmstep_wire::plan::Plan;
 
-use crate::preview1::{Entry, Grant, Narrow};
+use crate::narrow::{Entry, Narrow};
 use crate::view::{self, Access, Seen};
+
+/// A directory of the pod, opened, and the name under which the module sees it.
+#[derive(Debug)]
+pub struct Grant {
+    /// The directory.
+    pub directory: OwnedFd,
+    /// Its name for the module.
+    pub name: Vec<u8>,
+    /// Whether every change is refused.
+    pub read_only: bool,
+    /// The names that it is narrowed to, if it is.
+    pub narrow: Option<Narrow>,
+}
 
 /// A granted directory cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open the granted directory {path}: {error}")]
-pub(crate) struct GrantError {
+pub struct GrantError {
     /// The path in the pod.
     path: String,
     /// Why.
@@ -22,15 +35,15 @@ pub(crate) struct GrantError {
 
 /// What is granted, opened.
 #[derive(Debug, Default)]
-pub(crate) struct Grants {
+pub struct Grants {
     /// The module's preopens.
-    pub(crate) preopens: Vec<Grant>,
+    pub preopens: Vec<Grant>,
     /// What Landlock lets the process reach beside the preopens that are not narrowed.
-    pub(crate) rules: Vec<(OwnedFd, Access)>,
+    pub rules: Vec<(OwnedFd, Access)>,
 }
 
 /// Opens everything that the plan grants.
-pub(crate) fn open(plan: &Plan) -> Result<Grants, GrantError> {
+pub fn open(plan: &Plan) -> Result<Grants, GrantError> {
     let mut grants = Grants::default();
     for seen in view::view(&plan.directories, &plan.paths) {
         let grant = grants.preopen(&seen)?;

@@ -18,12 +18,12 @@ const INLINED: usize = 1 << 31;
 static NAMES: OnceLock<Arc<Image>> = OnceLock::new();
 
 /// Remembers where the names of the module's functions are.
-pub(crate) fn names_are_in(image: Arc<Image>) {
+pub fn names_are_in(image: Arc<Image>) {
     let _ = NAMES.set(image);
 }
 
 /// What went wrong, in one line.
-pub(crate) fn reason(error: &RuntimeError) -> String {
+pub fn reason(error: &RuntimeError) -> String {
     let what = match error.clone().to_trap() {
         Some(TrapCode::StackOverflow) => "its calls are nested too deeply (stack overflow)",
         Some(TrapCode::UnreachableCodeReached) => "it executed an unreachable instruction",
@@ -42,7 +42,7 @@ pub(crate) fn reason(error: &RuntimeError) -> String {
 }
 
 /// The Wasm backtrace, the innermost call first, one line a frame.
-pub(crate) fn backtrace(error: &RuntimeError) -> String {
+pub fn backtrace(error: &RuntimeError) -> String {
     let frames = error.trace();
     // A backtrace without names is better than none.
     let names = NAMES.get().and_then(|image| image.names().ok());

@@ -7,45 +7,45 @@ use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
 
-use super::errno::{Errno, Result};
 use crate::beneath::{self, Parent};
 use crate::view::Access;
 
 /// The names that a directory is narrowed to.
 #[derive(Debug)]
-pub(crate) struct Narrow {
+pub struct Narrow {
     /// Each entry, once.
-    pub(crate) entries: Vec<Entry>,
+    pub entries: Vec<Entry>,
     /// How other names are seen; not at all without it.
-    pub(crate) others: Option<Access>,
+    pub others: Option<Access>,
 }
 
 /// One name in a directory that is narrowed.
 #[derive(Debug)]
-pub(crate) struct Entry {
+pub struct Entry {
     /// Its name for the module.
-    pub(crate) name: Vec<u8>,
+    pub name: Vec<u8>,
     /// What may be done with it.
-    pub(crate) access: Access,
+    pub access: Access,
     /// The directory it is in, and its name there.
-    pub(crate) place: (OwnedFd, Vec<u8>),
+    pub place: (OwnedFd, Vec<u8>),
 }
 
 impl Narrow {
     /// Whether nothing of it can be changed.
-    pub(crate) fn is_read_only(&self) -> bool {
+    pub fn is_read_only(&self) -> bool {
         let changes = |access| access == Access::Write;
         !self.others.is_some_and(changes) && !self.entries.iter().any(|e| changes(e.access))
     }
 
     /// Where a path leads that is resolved in it. A name that is not there cannot be created either.
-    pub(crate) fn place<'a>(
+    pub fn place<'a>(
         &'a self,
         itself: BorrowedFd<'a>,
         path: &'a [u8],
         creates: bool,
-    ) -> Result<Place<'a>> {
+    ) -> Result<Place<'a>, Errno> {
         let Some((name, below)) = first(path)? else { return Ok(Place::Itself(itself)) };
         let Some(entry) = self.entries.iter().find(|entry| entry.name == name) else {
             return match self.others {
@@ -53,7 +53,7 @@ impl Narrow {
                     let directory = Parent::Same(itself);
                     Ok(Place::Beneath { directory, path, access })
                 }
-                None if creates && below.iter().all(|byte| *byte == b'/') => Err(Errno::ACCES),
+                None if creates && below.iter().all(|byte| *byte == b'/') => Err(Errno::ACCESS),
                 None => Err(Errno::NOENT),
             };
         };
@@ -77,8 +77,11 @@ impl Narrow {
     }
 }
 
+/// A name and the rest of its path.
+type FirstName<'p> = (&'p [u8], &'p [u8]);
+
 /// Splits a path behind its first name; a path to the directory itself has none.
-fn first(path: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
+fn first(path: &[u8]) -> Result<Option<FirstName<'_>>, Errno> {
     match path {
         [] => return Err(Errno::NOENT),
         [b'/', ..] => return Err(Errno::PERM),
@@ -100,7 +103,7 @@ fn first(path: &[u8]) -> Result<Option<(&[u8], &[u8])>> {
 
 /// Where a path of the module leads.
 #[derive(Debug)]
-pub(crate) enum Place<'a> {
+pub enum Place<'a> {
     /// To the narrowed directory itself.
     Itself(BorrowedFd<'a>),
     /// To one of its entries: a name in a directory, with a slash where the path had one.
@@ -125,7 +128,7 @@ pub(crate) enum Place<'a> {
 
 impl Place<'_> {
     /// Whether every change is refused.
-    pub(crate) fn is_read_only(&self) -> bool {
+    pub fn is_read_only(&self) -> bool {
         match self {
             Self::Itself(_) => true,
             Self::Entry { access, .. } | Self::Beneath { access, .. } => *access == Access::Read,
@@ -133,7 +136,7 @@ impl Place<'_> {
     }
 
     /// Refuses where nothing may be changed. Of a narrowed directory itself, the calls tell.
-    pub(crate) fn changeable(self) -> Result<Self> {
+    pub fn changeable(self) -> Result<Self, Errno> {
         match self {
             Self::Itself(_) => Ok(self),
             _ if self.is_read_only() => Err(Errno::ROFS),
@@ -142,7 +145,7 @@ impl Place<'_> {
     }
 
     /// Opens it. An entry that is a symbolic link is `ELOOP`, unless the link itself is asked for.
-    pub(crate) fn open(&self, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+    pub fn open(&self, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
         match self {
             Self::Itself(directory) => {
                 Ok(rustix::fs::openat(directory, c".", flags | OFlags::CLOEXEC, mode)?)
@@ -156,7 +159,7 @@ impl Place<'_> {
 
     /// The directory of its last name, and that name with the slashes after it, as
     /// [`beneath::parent`]; `itself` is the answer where there is no name.
-    pub(crate) fn parent(&self, itself: Errno) -> Result<(Parent<'_>, &[u8])> {
+    pub fn parent(&self, itself: Errno) -> Result<(Parent<'_>, &[u8]), Errno> {
         match self {
             Self::Itself(_) => Err(itself),
             Self::Entry { directory, name, .. } => Ok((Parent::Same(*directory), name)),
@@ -165,7 +168,7 @@ impl Place<'_> {
     }
 
     /// Refuses to put a symbolic link in an entry's place: Argo follows one when it saves outputs.
-    pub(crate) fn refuse_link(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<()> {
+    pub fn refuse_link(&self, directory: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
         let Self::Entry { .. } = self else { return Ok(()) };
         let stat = rustix::fs::statat(directory, unslashed(name), AtFlags::SYMLINK_NOFOLLOW)?;
         match FileType::from_raw_mode(stat.st_mode) {
@@ -176,9 +179,9 @@ impl Place<'_> {
 }
 
 /// Opens an entry to resolve paths beneath it.
-fn open_directory(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd> {
+fn open_directory(directory: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    Ok(rustix::fs::openat(directory, name, flags, Mode::empty())?)
+    rustix::fs::openat(directory, name, flags, Mode::empty())
 }
 
 fn open_entry(
@@ -186,7 +189,7 @@ fn open_entry(
     name: &[u8],
     flags: OFlags,
     mode: Mode,
-) -> Result<OwnedFd> {
+) -> Result<OwnedFd, Errno> {
     let plain = unslashed(name);
     let mut how = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
     if plain.len() < name.len() {
@@ -198,7 +201,7 @@ fn open_entry(
     }
     let opened = loop {
         match rustix::fs::openat(directory, plain, how, mode) {
-            Err(rustix::io::Errno::INTR) => {}
+            Err(Errno::INTR) => {}
             other => break other?,
         }
     };
@@ -206,7 +209,7 @@ fn open_entry(
     if wants_target && is_link(&opened)? { Err(Errno::LOOP) } else { Ok(opened) }
 }
 
-fn is_link(opened: &OwnedFd) -> Result<bool> {
+fn is_link(opened: &OwnedFd) -> Result<bool, Errno> {
     let stat = rustix::fs::fstat(opened)?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
 }

@@ -11,7 +11,7 @@ const USUAL_PLAN: usize = 16 * 1024;
 
 /// The step cannot start.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum PlanError {
+pub enum PlanError {
     /// The arguments are not those of a shim.
     #[error(
         "usage: warmstep-run CONNECTION PLAN MODULE [IMAGE] (numbers of open descriptors; it is started by `warmstep run`)"
@@ -27,20 +27,20 @@ pub(crate) enum PlanError {
 
 /// The descriptors that were lent.
 #[derive(Debug)]
-pub(crate) struct Lent {
+pub struct Lent {
     /// The connection to the agent.
-    pub(crate) connection: OwnedFd,
+    pub connection: OwnedFd,
     /// The plan.
-    pub(crate) plan: OwnedFd,
+    pub plan: OwnedFd,
     /// The compiled module.
-    pub(crate) module: OwnedFd,
+    pub module: OwnedFd,
     /// What was taken out of the Wasm before it was compiled.
-    pub(crate) image: Option<OwnedFd>,
+    pub image: Option<OwnedFd>,
 }
 
 impl Lent {
     /// Takes over the descriptors that the arguments name.
-    pub(crate) fn from_arguments(
+    pub fn from_arguments(
         mut arguments: impl Iterator<Item = OsString>,
     ) -> Result<Self, PlanError> {
         let mut taken = Vec::new();
@@ -70,7 +70,7 @@ fn take(number: &OsString, taken: &mut Vec<i32>) -> Result<OwnedFd, PlanError> {
 }
 
 /// Reads the plan.
-pub(crate) fn read(plan: OwnedFd) -> Result<Plan, PlanError> {
+pub fn read(plan: OwnedFd) -> Result<Plan, PlanError> {
     let mut bytes = Vec::with_capacity(USUAL_PLAN);
     // The position is shared with whoever else has the descriptor: it is not relied upon.
     loop {

@@ -7,22 +7,22 @@ use warmstep_wire::message::{DirectoryGrant, PathGrant};
 
 /// A preopen.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Seen<'p> {
+pub struct Seen<'p> {
     /// The directory in the pod.
-    pub(crate) host: Cow<'p, [u8]>,
+    pub host: Cow<'p, [u8]>,
     /// Its name for the module.
-    pub(crate) guest: &'p [u8],
+    pub guest: &'p [u8],
     /// Whether all of it is granted, by itself.
-    pub(crate) granted: bool,
+    pub granted: bool,
     /// How the module sees names that are not entries; not at all without it.
-    pub(crate) others: Option<Access>,
+    pub others: Option<Access>,
     /// Names with an access of their own.
-    pub(crate) entries: Vec<&'p PathGrant>,
+    pub entries: Vec<&'p PathGrant>,
 }
 
 /// What may be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Access {
+pub enum Access {
     /// No change.
     Read,
     /// Everything.
@@ -31,7 +31,7 @@ pub(crate) enum Access {
 
 impl Access {
     /// What a grant says.
-    pub(crate) fn of(read_only: bool) -> Self {
+    pub fn of(read_only: bool) -> Self {
         if read_only { Self::Read } else { Self::Write }
     }
 }
@@ -49,7 +49,7 @@ struct Tree<'p> {
 /// A module's libc looks for a path in the preopen with the longest name that leads to it. So the
 /// preopen of a path must show what an outer grant shows of the same directory, too; and a path that
 /// an outer grant covers already, with the same access or more, needs none.
-pub(crate) fn view<'p>(directories: &'p [DirectoryGrant], paths: &'p [PathGrant]) -> Vec<Seen<'p>> {
+pub fn view<'p>(directories: &'p [DirectoryGrant], paths: &'p [PathGrant]) -> Vec<Seen<'p>> {
     let mut trees: Vec<Tree<'p>> = directories.iter().map(Tree::from).collect();
     let mut seen: Vec<Seen<'p>> = trees.iter().map(Seen::from).collect();
     let mut paths: Vec<&PathGrant> = paths.iter().collect();
@@ -146,7 +146,7 @@ fn joined<'p>(directory: &'p [u8], below: &[u8]) -> Cow<'p, [u8]> {
 }
 
 /// A path's directory and its name in it. The path is absolute and simple, as the plan's are.
-pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(0) | None => (b"/", path.strip_prefix(b"/").unwrap_or(path)),
         Some(slash) => (&path[..slash], &path[slash + 1..]),
