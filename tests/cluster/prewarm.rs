@@ -156,6 +156,10 @@ fn every_kind_of_object_warms_what_it_names_and_lets_it_go_again() {
     std::thread::sleep(Duration::from_secs(2));
     let resident = agent.program().unwrap().resident().unwrap();
     assert!(resident < 24 << 20, "five watches and nothing else: {resident} bytes");
+    let before = agent.program().unwrap().processor_time().unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let used = agent.program().unwrap().processor_time().unwrap() - before;
+    assert!(used < Duration::from_millis(200), "in two seconds without work: {used:?}");
 
     stand.apply(config_map("list"), &format!("{},{}", a.reference, b.pinned));
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}});

@@ -185,6 +185,20 @@ impl Program {
         }
     }
 
+    /// The processor time it has used so far, its own and the kernel's for it.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let path = format!("/proc/{}/stat", self.pid().as_raw_nonzero());
+        let stat = fs::read_to_string(&path).context(path.clone())?;
+        // The name, in brackets, may hold anything; utime and stime are fields 14 and 15 (proc(5)).
+        let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
+        let ticks: u64 = fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+        Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
+    }
+
     /// The resident set, in bytes.
     ///
     /// # Errors

@@ -41,9 +41,10 @@ pub(super) async fn run(this: Arc<Prewarmer>, client: Client, outage: Arc<Outage
         for one in news.into_iter().filter(|one| one.object.kind != Kind::File) {
             tell(&this, &client, &outage, &one).await;
             this.wants().told(&one);
+            // What has been told is to be remembered.
+            this.work.notify_one();
             tokio::time::sleep(BETWEEN).await;
         }
-        this.work.notify_one();
     }
 }
 

@@ -68,7 +68,10 @@ fn say(this: &Prewarmer, logged: &mut BTreeSet<(Object, String)>) {
             this.wants().told(one);
         }
     }
-    this.news.notify_one();
+    // Not without news: whoever tells them wakes us.
+    if !this.wants().news().is_empty() {
+        this.news.notify_one();
+    }
 }
 
 /// Writes down what is wanted, if that has changed.

@@ -25,11 +25,11 @@ const END: Duration = Duration::from_secs(25);
 fn module_memory(cluster: &Cluster) -> Result<()> {
     let text_of_workflow = one_step(&format!(
         "outputs:
-  parameters: [{{name: before, valueFrom: {{path: /out/before}}}}]
+  parameters: [{{name: before, valueFrom: {{path: /tmp/out/before}}}}]
 {}
   resources: {{limits: {{memory: 256Mi}}}}
 ",
-        script("open('/out/before', 'w').write('saved')\nhoard = []\nwhile True: hoard.append(bytearray(1 << 20))")
+        script("open('/tmp/out/before', 'w').write('saved')\nhoard = []\nwhile True: hoard.append(bytearray(1 << 20))")
     ));
     let workflow = Workflow::create(cluster, &text_of_workflow)?;
     let ended = workflow.ended()?;

@@ -27,10 +27,10 @@ pub(crate) fn script(source: &str) -> String {
 fn outputs(cluster: &Cluster) -> Result<()> {
     let text = one_step(&format!(
         "outputs:
-  parameters: [{{name: answer, valueFrom: {{path: /out/answer}}}}]
-  artifacts: [{{name: all, path: /out, archive: {{none: {{}}}}, s3: {{key: outputs-test}}}}]
+  parameters: [{{name: answer, valueFrom: {{path: /tmp/out/answer}}}}]
+  artifacts: [{{name: all, path: /tmp/out, archive: {{none: {{}}}}, s3: {{key: outputs-test}}}}]
 {}",
-        script("open('/out/answer', 'w').write('42')\nopen('/out/more', 'w').write('x')\nraise SystemExit(3)")
+        script("open('/tmp/out/answer', 'w').write('42')\nopen('/tmp/out/more', 'w').write('x')\nraise SystemExit(3)")
     ));
     let workflow = Workflow::create(cluster, &text)?;
     let ended = workflow.ended()?;
@@ -73,18 +73,18 @@ tried('template', lambda: open('/var/run/argo/template').read())
 tried('socket', lambda: os.stat('/run/warmstep/agent.sock'))
 tried('write to the input', lambda: open('/in/page', 'w').write('x'))
 tried('beside the input', lambda: open('/in/more', 'w').write('x'))
-tried('beside the output', lambda: open('/out/more', 'w').write('x'))
+tried('beside the output', lambda: open('/tmp/out/more', 'w').write('x'))
 tried('network', lambda: socket.create_connection(('10.199.201.1', 443), 3))
 print('environment', sorted(name for name in os.environ))
 print('input', open('/in/page').read())
-open('/out/page', 'w').write('written')
+open('/tmp/out/page', 'w').write('written')
 ";
     let text = one_step(&format!(
         "volumes: [{{name: other, emptyDir: {{}}}}]
 inputs:
   artifacts: [{{name: page, path: /in/page, raw: {{data: a page}}}}]
 outputs:
-  parameters: [{{name: page, valueFrom: {{path: /out/page}}}}]
+  parameters: [{{name: page, valueFrom: {{path: /tmp/out/page}}}}]
 {}
   volumeMounts: [{{name: other, mountPath: /other}}]
   env: [{{name: GRANTED, value: 'yes'}}]

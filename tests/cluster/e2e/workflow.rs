@@ -68,9 +68,12 @@ impl<'a> Workflow<'a> {
         self.cluster.get(&["-n", NAMESPACE, "workflow", &self.name])
     }
 
-    /// The log of a step's own container, while its pod is there.
+    /// The log of a step's own container, while its pod is there, without what Argo's executor says
+    /// of itself.
     pub(crate) fn log(&self, pod: &str) -> Result<String> {
-        self.cluster.kubectl(&["logs", "-n", NAMESPACE, pod, "-c", "main"])
+        let log = self.cluster.kubectl(&["logs", "-n", NAMESPACE, pod, "-c", "main"])?;
+        let own = |line: &&str| !(line.starts_with("time=") && line.contains(" argo=true"));
+        Ok(log.lines().filter(own).map(|line| format!("{line}\n")).collect())
     }
 
     /// `STEP: LINE` for every line of every pod, sorted by step: what `expected.txt` holds.
@@ -124,10 +127,6 @@ pub(crate) struct Ended {
 impl Ended {
     pub(crate) fn phase(&self) -> &str {
         self.status["status"]["phase"].as_str().unwrap_or_default()
-    }
-
-    pub(crate) fn object(&self) -> &Value {
-        &self.status
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Value> {

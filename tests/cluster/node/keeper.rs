@@ -157,9 +157,10 @@ pub(crate) fn down() -> Result<()> {
     }
 }
 
-/// Removes what a cluster leaves: its cgroups and its files. Its mounts, interfaces and processes
-/// ended with their namespaces.
+/// Removes what a cluster leaves: its cgroups, its files, and what of its network the kernel has
+/// not removed yet. Its mounts and processes ended with their namespaces.
 fn sweep() -> Result<()> {
+    network::part()?;
     cgroups::remove()?;
     match fs::remove_dir_all(STATE) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -30,6 +30,19 @@ pub(crate) fn join(process: Pid) -> Result<()> {
     ip(&["route", "add", PODS, "via", NODE])
 }
 
+/// Removes the machine's end of the pair, and with it the other one: the kernel takes its time to
+/// end a namespace.
+pub(crate) fn part() -> Result<()> {
+    if !Path::new("/sys/class/net").join(OUTSIDE).exists() {
+        return Ok(());
+    }
+    match ip(&["link", "delete", OUTSIDE]) {
+        // The kernel was quicker.
+        Err(_) if !Path::new("/sys/class/net").join(OUTSIDE).exists() => Ok(()),
+        done => done,
+    }
+}
+
 /// Sets up the inside, once it is joined, and what the pods' bridge is made from.
 pub(crate) fn arrange(configuration: &Path) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
