@@ -185,11 +185,14 @@ fn environment(
     builder.set_stdin(Box::new(stdin));
     builder.set_stdout(Box::new(stdout));
     builder.set_stderr(Box::new(stderr));
-    builder = builder.setup_fs(Box::new(move |_, files| Ok(tell_kinds(files, kinds))));
+    builder = builder.setup_fs(Box::new(move |_, files| {
+        tell_kinds(files, kinds);
+        Ok(())
+    }));
     builder.build().map_err(failed)
 }
 
-/// wasmer-wasix takes all three streams for terminals.
+/// wasmer-wasix takes all three streams for terminals; `fd_fdstat_get` still says so.
 fn tell_kinds(files: &WasiFs, kinds: [Filetype; 3]) {
     for (number, kind) in (0..).zip(kinds) {
         if let Ok(inode) = files.get_fd_inode(number)
