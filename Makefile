@@ -59,7 +59,14 @@ test: setup-test modules
 .PHONY: e2e
 e2e: cluster-images
 	$(build) -p warmstep-tests --bin warmstep-cluster
+	$(test) -p warmstep-tests --test prewarm
 	$(test) -p warmstep-tests --test cluster
+
+# A step as a container and as a module, on the cluster: a quarter of an hour.
+.PHONY: e2e-figures
+e2e-figures: cluster-images
+	$(build) -p warmstep-tests --bin warmstep-cluster
+	$(test) -p warmstep-tests --test cluster -- --ignored --nocapture
 
 .PHONY: cluster
 cluster: cluster-images

@@ -195,7 +195,8 @@ impl Program {
         let stat = fs::read_to_string(&path).context(path.clone())?;
         // The name, in brackets, may hold anything; utime and stime are fields 14 and 15 (proc(5)).
         let fields = stat.rsplit_once(')').map(|(_, fields)| fields).unwrap_or_default();
-        let ticks: u64 = fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+        let ticks: u64 =
+            fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
         Ok(Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second())?)
     }
 

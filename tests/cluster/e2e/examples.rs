@@ -38,18 +38,27 @@ fn example(cluster: &Cluster, name: &str) -> Result<()> {
     Ok(())
 }
 
+/// An example's workflow.
+pub(crate) fn text(name: &str) -> Result<String> {
+    Ok(fs::read_to_string(file(name, "workflow.yaml"))?)
+}
+
 /// The template's module is warm before anybody runs it, and then it is run.
 fn prewarmed(cluster: &Cluster) -> Result<()> {
     let template = file("prewarmed", "template.yaml");
     cluster.kubectl(&["apply", "-n", NAMESPACE, "-f", &template.display().to_string()])?;
-    let reference = "oci://registry.warmstep.test/prewarmed:1";
+    until_warm(cluster, "oci://registry.warmstep.test/prewarmed:1")?;
+    example(cluster, "prewarmed")
+}
+
+/// Waits until the node's agent says that a module that somebody wants is warm.
+pub(crate) fn until_warm(cluster: &Cluster, reference: &str) -> Result<()> {
     cluster.until("the module is warm", WARM, |cluster| {
         let status = agent_status(cluster)?;
         let wanted = status["prewarm"]["modules"].as_array().into_iter().flatten();
         let module = wanted.into_iter().find(|module| module["module"] == reference);
         Ok(module.filter(|module| module["state"] == "warm").map(|_| ()))
-    })?;
-    example(cluster, "prewarmed")
+    })
 }
 
 /// What `warmstep-agent status` says on the node.

@@ -33,7 +33,13 @@ pub(crate) fn everything(cluster: &Cluster) -> Result<()> {
     overlay(own.path())?;
     cluster.kubectl(&["apply", "-k", &own.path().display().to_string()])?;
     let argo = paths::root().join("manifests/argo");
-    cluster.kubectl(&["apply", "--server-side", "--field-manager=warmstep", "-k", &argo.display().to_string()])?;
+    cluster.kubectl(&[
+        "apply",
+        "--server-side",
+        "--field-manager=warmstep",
+        "-k",
+        &argo.display().to_string(),
+    ])?;
     let steps = paths::root().join("tests/cluster/argo/steps.yaml");
     cluster.kubectl(&["apply", "-f", &steps.display().to_string()])?;
     rolled_out(cluster, "warmstep", "daemonset/warmstep-agent")?;

@@ -29,7 +29,9 @@ fn module_memory(cluster: &Cluster) -> Result<()> {
 {}
   resources: {{limits: {{memory: 256Mi}}}}
 ",
-        script("open('/tmp/out/before', 'w').write('saved')\nhoard = []\nwhile True: hoard.append(bytearray(1 << 20))")
+        script(
+            "open('/tmp/out/before', 'w').write('saved')\nhoard = []\nwhile True: hoard.append(bytearray(1 << 20))"
+        )
     ));
     let workflow = Workflow::create(cluster, &text_of_workflow)?;
     let ended = workflow.ended()?;
@@ -54,8 +56,10 @@ fn pod_memory(cluster: &Cluster) -> Result<()> {
 }
 
 fn deadline(cluster: &Cluster) -> Result<()> {
-    let workflow =
-        Workflow::create(cluster, &one_step(&format!("activeDeadlineSeconds: 10\n{}", script(ENDLESS))))?;
+    let workflow = Workflow::create(
+        cluster,
+        &one_step(&format!("activeDeadlineSeconds: 10\n{}", script(ENDLESS))),
+    )?;
     let ended = workflow.ended()?;
     ensure!(ended.phase() == "Failed", "{}", ended.summary());
     Ok(())

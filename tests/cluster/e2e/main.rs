@@ -2,6 +2,7 @@
 //! containerd, Argo's controller and its executor, all of them as their authors publish them.
 
 mod examples;
+mod figures;
 mod install;
 mod life;
 mod limits;
@@ -54,6 +55,13 @@ fn run() -> Result<ExitCode> {
     install::everything(&cluster)?;
     eprintln!("e2e: everything is installed after {:.0?}", before.elapsed());
 
+    // Asked for by `make e2e-figures`: measuring is no test, and takes its time.
+    if arguments.ignored {
+        arguments.ignored = false;
+        arguments.test_threads = Some(1);
+        return Ok(libtest_mimic::run(&arguments, trials(figures::TESTS, Some(&cluster), &times))
+            .exit_code());
+    }
     arguments.test_threads.get_or_insert(TOGETHER);
     let together = [examples::TESTS, steps::TESTS, limits::TESTS].concat();
     let together = libtest_mimic::run(&arguments, trials(&together, Some(&cluster), &times));

@@ -68,11 +68,14 @@ impl<'a> Workflow<'a> {
         self.cluster.get(&["-n", NAMESPACE, "workflow", &self.name])
     }
 
-    /// The log of a step's own container, while its pod is there, without what Argo's executor says
-    /// of itself.
+    /// The log of a step's own container, while its pod is there, without what Argo's executor and
+    /// the shim say of themselves.
     pub(crate) fn log(&self, pod: &str) -> Result<String> {
         let log = self.cluster.kubectl(&["logs", "-n", NAMESPACE, pod, "-c", "main"])?;
-        let own = |line: &&str| !(line.starts_with("time=") && line.contains(" argo=true"));
+        let own = |line: &&str| {
+            let executor = line.starts_with("time=") && line.contains(" argo=true");
+            !executor && !line.starts_with("warmstep: ")
+        };
         Ok(log.lines().filter(own).map(|line| format!("{line}\n")).collect())
     }
 
@@ -215,7 +218,6 @@ spec:
 
 /// Every line of a text behind so many spaces.
 pub(crate) fn indented(text: &str, spaces: usize) -> String {
-    let lines: Vec<String> =
-        text.lines().map(|line| format!("{:spaces$}{line}", "")).collect();
+    let lines: Vec<String> = text.lines().map(|line| format!("{:spaces$}{line}", "")).collect();
     lines.join("\n")
 }

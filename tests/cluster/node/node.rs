@@ -16,8 +16,9 @@ use warmstep_tests::{interrupt, paths};
 use crate::files::Files;
 use crate::{control, images, kubelet, mounts, network, pki, plane, runtime, stores};
 
-/// How long a program may take to end when it is stopped on purpose.
-const STOP: Duration = Duration::from_secs(30);
+/// How long a program may take to end when it is stopped on purpose: the API server lets watches
+/// run out first.
+const STOP: Duration = Duration::from_secs(90);
 
 /// How long the node may take to become ready.
 const NODE_READY: Duration = Duration::from_secs(120);
