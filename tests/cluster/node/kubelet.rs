@@ -38,6 +38,8 @@ cgroupRoot: /{}
 localStorageCapacityIsolation: false
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 resolvConf: {}
+clusterDNS: [{NODE}]
+clusterDomain: cluster.local
 maxPods: 200
 registryPullQPS: 0
 evictionHard: {{memory.available: 100Mi, nodefs.available: 1%, nodefs.inodesFree: 1%, imagefs.available: 1%}}
