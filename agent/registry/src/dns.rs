@@ -1,17 +1,19 @@
 //! Names to addresses, without the C library, past the guard.
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig,
 };
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::op::Query;
+use hickory_resolver::proto::rr::{Name as DnsName, RecordType};
+use hickory_resolver::{Hosts, TokioResolver};
 use hyper_util::client::legacy::connect::dns::Name;
 
 use crate::config::ConfigError;
@@ -28,6 +30,9 @@ pub(crate) struct Resolver {
 }
 
 struct Inner {
+    /// What `/etc/hosts` says, which comes first, as with every C library: a name server may be
+    /// silent, and the search list of a pod is asked for each of its domains.
+    hosts: Hosts,
     /// Or why there is none: registries named by address still work then.
     resolver: Result<TokioResolver, String>,
     guard: Arc<Guard>,
@@ -70,7 +75,9 @@ impl Resolver {
             // registries are nobody else's business.
             Err(error) => Err(format!("/etc/resolv.conf: {error}")),
         };
-        Ok(Self { inner: Arc::new(Inner { resolver, guard }) })
+        // Without such a file, and where other servers are asked than the system's, there are none.
+        let hosts = if servers.is_empty() { Hosts::from_system().ok() } else { None };
+        Ok(Self { inner: Arc::new(Inner { hosts: hosts.unwrap_or_default(), resolver, guard }) })
     }
 }
 
@@ -88,18 +95,13 @@ fn name_server(server: SocketAddr) -> NameServerConfig {
 
 impl Inner {
     async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, LookupError> {
-        let resolver =
-            self.resolver.as_ref().map_err(|reason| LookupError::Failed(reason.clone()))?;
-        let found = resolver.lookup_ip(name).await.map_err(|error| {
-            if error.is_no_records_found() {
-                LookupError::NoName
-            } else {
-                LookupError::Failed(error.to_string())
-            }
-        })?;
+        let mut found = listed(&self.hosts, name);
+        if found.is_empty() {
+            found = self.ask(name).await?;
+        }
         let mut refused = None;
         let mut allowed = Vec::new();
-        for address in found.iter() {
+        for address in found {
             match self.guard.resolved(name, address) {
                 Ok(()) => allowed.push(SocketAddr::new(address, 0)),
                 Err(refusal) => refused = Some(refusal),
@@ -111,6 +113,31 @@ impl Inner {
             (true, None) => Err(LookupError::NoName),
         }
     }
+}
+
+impl Inner {
+    /// What the name servers say.
+    async fn ask(&self, name: &str) -> Result<Vec<IpAddr>, LookupError> {
+        let resolver =
+            self.resolver.as_ref().map_err(|reason| LookupError::Failed(reason.clone()))?;
+        match resolver.lookup_ip(name).await {
+            Ok(found) => Ok(found.iter().collect()),
+            Err(error) if error.is_no_records_found() => Err(LookupError::NoName),
+            Err(error) => Err(LookupError::Failed(error.to_string())),
+        }
+    }
+}
+
+/// What a hosts file says of a name.
+fn listed(hosts: &Hosts, name: &str) -> Vec<IpAddr> {
+    let Ok(name) = DnsName::from_utf8(name) else { return Vec::new() };
+    let of = |kind| hosts.lookup_static_host(&Query::query(name.clone(), kind));
+    let found = [RecordType::A, RecordType::AAAA].into_iter().filter_map(of);
+    found
+        .flat_map(|lookup| {
+            lookup.answers().iter().filter_map(|record| record.data.ip_addr()).collect::<Vec<_>>()
+        })
+        .collect()
 }
 
 impl tower_service::Service<Name> for Resolver {
@@ -125,5 +152,19 @@ impl tower_service::Service<Name> for Resolver {
     fn call(&mut self, name: Name) -> Self::Future {
         let inner = Arc::clone(&self.inner);
         Box::pin(async move { Ok(inner.resolve(name.as_str()).await?.into_iter()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_file_comes_first() {
+        // Every system's names this machine; no name server is asked.
+        let hosts = Hosts::from_system().expect("/etc/hosts");
+        assert!(listed(&hosts, "localhost").iter().any(IpAddr::is_loopback));
+        assert!(listed(&hosts, "nowhere.invalid").is_empty());
+        assert!(listed(&Hosts::default(), "localhost").is_empty());
     }
 }
