@@ -24,6 +24,8 @@ help:
 	@echo 'make bench     measure it beside wasmtime, wasmer and containers: tests/bench/results.md'
 	@echo 'make test      run every test that needs no cluster'
 	@echo 'make e2e       run the tests that need a cluster: a real one, started and ended by them'
+	@echo 'make suites    run the tests of Go'"'"'s standard library as steps; wants Go'
+	@echo 'make fuzz      run each fuzz target for FUZZ_SECONDS (20)'
 	@echo 'make cluster   start a real one-node cluster with Argo and leave it running'
 	@echo 'make cluster-down'
 	@echo '               end it'
@@ -54,6 +56,20 @@ test: setup-test modules
 	set -e; for package in $(programs); do $(test) -p $$package; done
 	$(MAKE) build
 	$(test) -p warmstep-tests
+
+# Other people's tests, as modules: a few minutes. They are in no other target: they want Go.
+.PHONY: suites
+suites: setup-suites build
+	$(test) -p warmstep-tests --test go
+
+# With a stable compiler, into one directory: what the targets have in common is built once.
+FUZZ_SECONDS ?= 20
+.PHONY: fuzz
+fuzz: export CARGO_TARGET_DIR := $(CURDIR)/target/fuzz
+fuzz: setup-fuzz
+	shim/wire/fuzz/run frame $(FUZZ_SECONDS)
+	shim/wire/fuzz/run plan $(FUZZ_SECONDS)
+	agent/host/fuzz/run beneath $(FUZZ_SECONDS)
 
 # What a cluster is made of is built once on a machine, which takes a quarter of an hour.
 .PHONY: e2e
@@ -113,7 +129,7 @@ target/demo/noop: tests/demo/noop.c
 lint: setup-ci
 	cargo fmt --all --check
 	set -e; for guest in $(guests); do cargo fmt --check --manifest-path examples/$$guest/Cargo.toml; done
-	shellcheck .ci/run $(wildcard tests/tools/*)
+	shellcheck .ci/run $(wildcard tests/tools/*) shim/wire/fuzz/run agent/host/fuzz/run
 	cargo clippy --release $(CARGO_FLAGS) --workspace --all-targets -- -D warnings
 	set -e; for guest in $(guests); do \
 	  cargo clippy --release --locked --manifest-path examples/$$guest/Cargo.toml \
@@ -125,6 +141,6 @@ format:
 	cargo fmt --all
 	set -e; for guest in $(guests); do cargo fmt --manifest-path examples/$$guest/Cargo.toml; done
 
-.PHONY: setup-demo setup-bench setup-test setup-cluster setup-images setup-ci setup-guest
-setup-demo setup-bench setup-test setup-cluster setup-images setup-ci setup-guest: setup-%:
+.PHONY: setup-demo setup-bench setup-test setup-suites setup-fuzz setup-cluster setup-images setup-ci setup-guest
+setup-demo setup-bench setup-test setup-suites setup-fuzz setup-cluster setup-images setup-ci setup-guest: setup-%:
 	@tests/tools/setup $*
