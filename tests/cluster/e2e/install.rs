@@ -36,6 +36,8 @@ pub(crate) fn everything(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&[
         "apply",
         "--server-side",
+        // On a cluster that is used again, somebody may have set them by hand.
+        "--force-conflicts",
         "--field-manager=warmstep",
         "-k",
         &argo.display().to_string(),
