@@ -256,3 +256,28 @@ fn standard_output_is_written_to() {
     let ended = Step::wat(wat).run();
     assert_eq!((ended.code(), &ended.stdout[..]), (0, &b"hello"[..]));
 }
+
+#[test]
+fn the_table_names_tests_that_exist() {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let table = std::fs::read_to_string(here.join("README.md")).expect("it can be read");
+    let mut programs = 0;
+    for row in table.lines().filter_map(|line| line.strip_prefix("| `")) {
+        let (program, tests) = row.split_once("` | ").expect("two columns");
+        programs += 1;
+        for file in tests.trim_end_matches(" |").split("; ") {
+            let (file, names) = file.split_once(": ").expect("a file and its tests");
+            let text = std::fs::read_to_string(here.join(file).with_extension("rs"));
+            let text = text.unwrap_or_else(|error| panic!("{program}: {file}: {error}"));
+            // What is in brackets is a remark.
+            for name in names.split(" (").next().unwrap_or(names).split(", ") {
+                let function = match name.strip_suffix('…') {
+                    Some(beginning) => format!("fn {beginning}"),
+                    None => format!("fn {name}()"),
+                };
+                assert!(text.contains(&function), "{program}: {file} has no {name}");
+            }
+        }
+    }
+    assert_eq!(programs, 72);
+}
