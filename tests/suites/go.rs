@@ -44,7 +44,13 @@ const PACKAGES: &[&str] = &[
     "hash/crc32",
     "crypto/sha256",
     "image/png",
+    "bytes",
+    "strings",
+    "fmt",
+    "context",
+    "sync",
     "math",
+    "math/big",
     "math/rand",
     "slices",
     "sort",
@@ -60,7 +66,7 @@ const PACKAGES: &[&str] = &[
 
 /// Compiled with effort too, which takes three times as long: the code that asks most of a compiler.
 const OPTIMIZED: &[&str] =
-    &["time", "encoding/binary", "hash/crc32", "math", "regexp", "sort", "strconv"];
+    &["time", "encoding/binary", "hash/crc32", "math", "math/big", "regexp", "sort", "strconv"];
 
 /// Tests that fail, as package, test and reason. One that is here and passes is a failure.
 const KNOWN: &[(&str, &str, &str)] = &[];
@@ -97,12 +103,15 @@ fn run() -> Result<bool> {
             .copied()
             .filter(|name| wanted.is_empty() || wanted.iter().any(|one| one == name))
             .collect();
+        if packages.is_empty() {
+            continue;
+        }
         let before = Instant::now();
         let counts = suite(&go, tiers, &packages)?;
         println!("go: {tiers}: {counts}, {:.0?}", before.elapsed());
         sums.push(counts);
     }
-    ensure!(sums.iter().any(|counts| counts.packages > 0), "no package is called {wanted:?}");
+    ensure!(!sums.is_empty(), "no package is called {wanted:?}");
     Ok(sums.iter().all(|counts| counts.bad == 0))
 }
 
@@ -157,10 +166,13 @@ impl Go {
 
     /// Builds a package's tests, and runs them in its directory, as Go's own runner for WASI does.
     fn test(&self, agent: &Agent, package: &str) -> Result<Ended> {
-        // The guest's / is empty, but for what the tests of `os` look for; each package has its own.
+        // The guest's / is empty, but for what the tests look for; each package has its own.
         let place = TempDir::new_in(self.scratch.path())?;
         let (root, module) = (place.path().join("root"), place.path().join("test.wasm"));
         fs::create_dir_all(root.join("tmp"))?;
+        fs::create_dir_all(root.join("etc"))?;
+        // For the network that Go keeps in the module's memory.
+        fs::write(root.join("etc/hosts"), "127.0.0.1 localhost\n")?;
         self.build(package, &module)?;
         let sources = self.root.join("src").join(package);
         agent
