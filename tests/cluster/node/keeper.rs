@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -32,6 +33,7 @@ pub(crate) fn run() -> Result<()> {
     fs::write(cluster::keeper(), std::process::id().to_string())?;
     let kept = keep();
     let swept = sweep();
+    unlock();
     kept.and(swept)
 }
 
@@ -143,6 +145,7 @@ pub(crate) fn down() -> Result<()> {
         if let Some(_lock) = lock()? {
             sweep()?;
             let _ = fs::remove_file(format!("{STATE}.log"));
+            unlock();
             return Ok(());
         }
         // It holds the lock, so its number is its own.
@@ -173,11 +176,24 @@ fn sweep() -> Result<()> {
 /// One cluster at a time: its addresses and its cgroup are fixed.
 fn lock() -> Result<Option<File>> {
     let path = format!("{STATE}.lock");
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&path).context(path)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Some(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-        Err(error) => Err(error.into()),
+    loop {
+        let file = File::options().create(true).truncate(false).write(true).open(&path);
+        let file = file.with_context(|| path.clone())?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+        // Whoever held it may have removed the file meanwhile, and a lock on that is none.
+        if fs::metadata(&path)
+            .is_ok_and(|there| file.metadata().is_ok_and(|own| own.ino() == there.ino()))
+        {
+            return Ok(Some(file));
+        }
     }
+}
+
+/// Removes the lock's file; only whoever holds the lock may.
+fn unlock() {
+    let _ = fs::remove_file(format!("{STATE}.lock"));
 }
