@@ -422,7 +422,8 @@ fn a_directory_that_is_missing() {
 #[test]
 fn every_layer_holds() {
     let (_pod, tmp) = pod();
-    let puppet = puppet(&tmp);
+    let mut puppet = puppet(&tmp);
+    assert_eq!(puppet.call("sched_yield", &[]), 0, "the module runs, and so the jail is shut");
     let open: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", puppet.id()))
         .expect("its descriptors")
         .filter_map(|entry| std::fs::read_link(entry.expect("one").path()).ok())
