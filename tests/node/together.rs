@@ -8,7 +8,7 @@ use crate::guests;
 #[test]
 fn a_hundred_callers_of_one_cold_module() {
     let registry = Registry::start().unwrap();
-    let wasm = guests::heavy(10_000, "together");
+    let wasm = guests::heavy(40_000, "together");
     let pushed = registry.push("heavy", "1", Form::Cncf, wasm).unwrap();
     let agent =
         Agent::builder().registry(&registry).setting("tiers = 'optimized-only'").start().unwrap();
