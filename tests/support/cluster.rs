@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::program::Program;
@@ -57,6 +58,9 @@ const START: Duration = Duration::from_secs(600);
 /// How long a program of the cluster may take to start or stop.
 const CONTROL: Duration = Duration::from_secs(120);
 
+/// How long it may take to end and to clean up.
+const STOP: Duration = Duration::from_secs(60);
+
 /// The socket on which programs are started and stopped.
 pub fn control() -> PathBuf {
     Path::new(STATE).join("control.sock")
@@ -76,7 +80,7 @@ pub fn ready() -> bool {
 #[derive(Debug)]
 pub struct Cluster {
     // The keeper, where it is this process's own, and where its log is.
-    _own: Option<(Program, TempDir)>,
+    own: Option<(Program, TempDir)>,
     kubectl: PathBuf,
 }
 
@@ -89,7 +93,7 @@ impl Cluster {
     pub fn start() -> Result<Self> {
         let kubectl = part("kubernetes")?.join("kubectl");
         if ready() {
-            return Ok(Self { _own: None, kubectl });
+            return Ok(Self { own: None, kubectl });
         }
         let scratch = TempDir::with_prefix("warmstep-keeper-")?;
         let log = scratch.path().join("log");
@@ -97,7 +101,7 @@ impl Cluster {
         command.arg("run");
         let mut keeper = Program::start("warmstep-cluster", command, &log)?;
         keeper.until(START, |_| ready().then_some(()))?;
-        Ok(Self { _own: Some((keeper, scratch)), kubectl })
+        Ok(Self { own: Some((keeper, scratch)), kubectl })
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -205,6 +209,16 @@ impl Cluster {
             let _ = writeln!(text, "$ kubectl {}\n{said}", arguments.join(" "));
         }
         text
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some((keeper, _)) = &mut self.own {
+            // It removes cgroups, which takes as long as their processes take to end.
+            let _ = keeper.signal(Signal::TERM);
+            let _ = keeper.wait(STOP);
+        }
     }
 }
 

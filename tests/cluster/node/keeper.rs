@@ -44,6 +44,14 @@ fn keep() -> Result<()> {
     cgroups::create()?;
     let mut inside = Program::start("cluster", namespaces()?, &files.log("cluster"))?;
     let init = inside.until(START, |program| child(program.pid()))?;
+    let kept = until_told(&files, &mut inside, init);
+    // `unshare` waits for it, deaf to SIGTERM; all that it has started ends with it.
+    let _ = kill_process(init, Signal::KILL);
+    kept
+}
+
+/// Waits until the cluster is ready, says so, and waits until this process is told to end.
+fn until_told(files: &Files, inside: &mut Program, init: Pid) -> Result<()> {
     network::join(init)?;
     inside.until(START, |_| files.at(READY).exists().then_some(()))?;
     println!("ready: {}", files.kubeconfig("admin").display());
