@@ -45,9 +45,11 @@ pub fn tables_of_an_instance(count: usize) {
     TABLES_OF_AN_INSTANCE.store(count, Ordering::Relaxed);
 }
 
-/// How deep the module's calls may go, in bytes of stack; as much as a native program's main
-/// thread has unless told otherwise.
-const STACK: usize = 8 * 1024 * 1024;
+/// How deep the module's calls may go, in bytes of stack. Code of the baseline tier keeps all its
+/// values there, and takes several times what optimized code takes: what a native program's main
+/// thread has, 8 MiB, was too little for what optimized code does in it. It is taken from the system
+/// as it is used.
+const STACK: usize = 32 * 1024 * 1024;
 
 /// The memory of one module: what it has, and what it may have.
 #[derive(Debug)]
