@@ -1,9 +1,13 @@
-//! Which addresses no name may lead to: pure.
+//! What names lead to, and which addresses none may lead to.
 //!
 //! Whoever owns a name decides where it leads. The agent's pulls and a step's connections are made
 //! within the node's network, so both look at the address itself before they connect.
 
 #![forbid(unsafe_code)]
+
+mod names;
+
+pub use names::{NameError, Names};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use rustls::{CertificateError, InvalidMessage};
+use warmstep_addresses::NameError;
 
 use crate::dns::LookupError;
 use crate::error::Fault;
@@ -18,9 +19,9 @@ pub(crate) fn of_request(
     let host = host.to_owned();
     if let Some(lookup) = find::<LookupError>(error) {
         return match lookup {
-            LookupError::NoName => Fault::NoHost { host },
+            LookupError::Name(NameError::None) => Fault::NoHost { host },
             LookupError::Refused(refusal) => refusal.clone().into(),
-            LookupError::Failed(_) => {
+            LookupError::Name(NameError::Failed(_)) => {
                 Fault::Unreachable { host, reason: one_line(&lookup.to_string(), 200) }
             }
         };

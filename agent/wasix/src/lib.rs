@@ -10,7 +10,6 @@ mod filesystem;
 mod network;
 mod place;
 mod reach;
-mod resolver;
 mod runtime;
 mod stdio;
 mod step;

@@ -13,24 +13,24 @@ use virtual_net::{
     VirtualNetworking, VirtualRawSocket, VirtualTcpBoundSocket, VirtualTcpListener,
     VirtualTcpSocket, VirtualUdpSocket,
 };
+use warmstep_addresses::Names;
 use warmstep_host::ending;
 
 use crate::reach::{Reach, may_lead_to};
-use crate::resolver::Resolver;
 
-/// The network of a step with these grants; a resolver is there if they have names.
-pub(crate) fn of(reach: Reach, resolver: Option<Resolver>) -> DynVirtualNetworking {
+/// The network of a step with these grants; `names` are there if they have any.
+pub(crate) fn of(reach: Reach, names: Option<Names>) -> DynVirtualNetworking {
     if reach.is_empty() {
         return Arc::new(UnsupportedVirtualNetworking::default());
     }
     let host = LocalNetworking::new();
-    Arc::new(GrantedNetwork { reach, resolver, host, told: Mutex::default() })
+    Arc::new(GrantedNetwork { reach, names, host, told: Mutex::default() })
 }
 
 #[derive(Debug)]
 struct GrantedNetwork {
     reach: Reach,
-    resolver: Option<Resolver>,
+    names: Option<Names>,
     host: LocalNetworking,
     /// What the module was last told of each name: name servers answer in turns, and it may connect
     /// to what it was told although they would say something else by now.
@@ -40,9 +40,9 @@ struct GrantedNetwork {
 impl GrantedNetwork {
     /// The addresses of a granted name to which it may lead.
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>> {
-        let resolver = self.resolver.as_ref().ok_or(NetworkError::PermissionDenied)?;
-        let found = resolver.resolve(name).await.map_err(|error| {
-            ending::complain(format!("the name {name} cannot be resolved: {error}"));
+        let names = self.names.as_ref().ok_or(NetworkError::PermissionDenied)?;
+        let found = names.resolve(name).await.map_err(|error| {
+            ending::complain(format!("{name}: {error}"));
             NetworkError::AddressNotAvailable
         })?;
         let usable: Vec<IpAddr> =

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::fs::{Mode, OFlags};
 use tokio::runtime::Builder;
 use virtual_fs::FileSystem;
+use warmstep_addresses::Names;
 use warmstep_host::grants::{self, Grant, GrantError, Grants};
 use warmstep_host::jail::{self, JailError, Network, Profile};
 use warmstep_host::limits::{self, Budget, Limits, Memories};
@@ -29,7 +30,6 @@ use wasmer_wasix::{
 use crate::filesystem::Granted;
 use crate::network;
 use crate::reach::Reach;
-use crate::resolver::Resolver;
 use crate::runtime::{StepRuntime, end_trapped, low_byte};
 use crate::stdio::Stream;
 
@@ -113,9 +113,9 @@ fn step(arguments: impl Iterator<Item = OsString>) -> Result<u8, StepError> {
 
     let event_loop = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let _in_event_loop = event_loop.enter();
-    let resolver = reach.has_names().then(Resolver::of_the_pod);
+    let names = reach.has_names().then(Names::of_the_system);
     let tasks = Arc::new(TokioTaskManager::new(event_loop.handle().clone()));
-    let runtime = StepRuntime::new(engine, network::of(reach, resolver), tasks);
+    let runtime = StepRuntime::new(engine, network::of(reach, names), tasks);
     let runtime: Arc<dyn Runtime + Send + Sync> = Arc::new(runtime);
     let environment = environment(&plan, preopens, &runtime, event_loop.handle())?;
     ending::running();
