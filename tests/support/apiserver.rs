@@ -28,19 +28,25 @@ const START: Duration = Duration::from_secs(120);
 /// How long it may take to end: it waits for those who watch, up to a minute.
 const STOP: Duration = Duration::from_secs(90);
 
+/// The addresses of services.
+const SERVICES: &str = "10.96.0.0/16";
+
 /// The first address of the services' range: the API server's own, as pods see it.
-const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+pub const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
 
 /// How an API server is to be started.
 #[derive(Debug)]
 pub struct Builder {
     address: IpAddr,
+    port: Option<u16>,
+    directory: Option<PathBuf>,
     flags: Vec<String>,
 }
 
 impl Default for Builder {
     fn default() -> Self {
-        Self { address: IpAddr::V4(Ipv4Addr::LOCALHOST), flags: Vec::new() }
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self { address, port: None, directory: None, flags: Vec::new() }
     }
 }
 
@@ -49,6 +55,20 @@ impl Builder {
     #[must_use]
     pub fn address(mut self, address: IpAddr) -> Self {
         self.address = address;
+        self
+    }
+
+    /// The port on which it listens, instead of one that nobody has.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// An empty directory for all its files and etcd's, left to the caller in the end.
+    #[must_use]
+    pub fn directory(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
         self
     }
 
@@ -65,9 +85,40 @@ impl Builder {
     ///
     /// When one of them does not come up; the end of its log is part of the error.
     pub fn start(self) -> Result<ApiServer> {
-        let scratch = TempDir::with_prefix("warmstep-apiserver-")?;
+        let scratch = match self.directory {
+            Some(_) => None,
+            None => Some(TempDir::with_prefix("warmstep-apiserver-")?),
+        };
+        let directory = self.directory.clone();
+        let directory = directory.or(scratch.as_ref().map(|own| own.path().to_owned()));
+        let directory = directory.context("no directory")?;
+        fs::create_dir_all(directory.join("logs"))?;
         let programs = paths::part("kubernetes")?;
         let authority = authority()?;
+        self.certificates(&directory, &authority)?;
+        let [client, peer, port] = free_ports()?;
+        let etcd = etcd(&directory, client, peer)?;
+        let mut server = ApiServer {
+            program: None,
+            etcd,
+            _scratch: scratch,
+            directory,
+            authority,
+            programs,
+            etcd_port: client,
+            port: self.port.unwrap_or(port),
+            how: self,
+        };
+        server.start()?;
+        Ok(server)
+    }
+
+    /// Writes the server's certificate and the key of service accounts.
+    fn certificates(
+        &self,
+        directory: &Path,
+        authority: &CertifiedIssuer<'static, KeyPair>,
+    ) -> Result<()> {
         let server = CertificateParams::new(vec![
             "localhost".to_owned(),
             "kubernetes.default.svc".to_owned(),
@@ -75,37 +126,26 @@ impl Builder {
             SERVICE.to_string(),
         ])?;
         let key = KeyPair::generate()?;
-        let server = server.signed_by(&key, &authority)?;
-        fs::write(scratch.path().join("ca.pem"), authority.pem())?;
-        fs::write(scratch.path().join("server.pem"), server.pem())?;
-        fs::write(scratch.path().join("server.key"), key.serialize_pem())?;
+        let server = server.signed_by(&key, authority)?;
+        fs::write(directory.join("ca.pem"), authority.pem())?;
+        fs::write(directory.join("server.pem"), server.pem())?;
+        fs::write(directory.join("server.key"), key.serialize_pem())?;
         let accounts = KeyPair::generate()?;
-        fs::write(scratch.path().join("accounts.key"), accounts.serialize_pem())?;
-        fs::write(scratch.path().join("accounts.pub"), accounts.public_key_pem())?;
-        let [client, peer, port] = free_ports()?;
-        let etcd = etcd(scratch.path(), client, peer)?;
-        let mut server = ApiServer {
-            program: None,
-            etcd,
-            scratch,
-            authority,
-            programs,
-            etcd_port: client,
-            port,
-            how: self,
-        };
-        server.start()?;
-        Ok(server)
+        fs::write(directory.join("accounts.key"), accounts.serialize_pem())?;
+        fs::write(directory.join("accounts.pub"), accounts.public_key_pem())?;
+        Ok(())
     }
 }
 
-/// An API server, gone with its etcd and all that was in it when dropped.
+/// An API server, gone with its etcd when dropped, and with all that was in it unless it was given
+/// a directory.
 #[derive(Debug)]
 pub struct ApiServer {
     program: Option<Program>,
     etcd: Program,
     // After the programs, so that what still runs does not lose its files.
-    scratch: TempDir,
+    _scratch: Option<TempDir>,
+    directory: PathBuf,
     authority: CertifiedIssuer<'static, KeyPair>,
     programs: PathBuf,
     etcd_port: u16,
@@ -128,7 +168,7 @@ impl ApiServer {
         if self.program.is_some() {
             bail!("the API server is running already");
         }
-        let log = self.scratch.path().join("apiserver.log");
+        let log = self.directory.join("logs/kube-apiserver.log");
         let mut program = Program::start("kube-apiserver", self.command(), &log)?;
         let config = self.kubeconfig("admin", "system:masters")?;
         program.until(START, |_| {
@@ -145,7 +185,7 @@ impl ApiServer {
     }
 
     fn command(&self) -> Command {
-        let file = |name: &str| self.scratch.path().join(name).display().to_string();
+        let file = |name: &str| self.directory.join(name).display().to_string();
         let mut command = Command::new(self.programs.join("kube-apiserver"));
         command
             .arg(format!("--etcd-servers=http://127.0.0.1:{}", self.etcd_port))
@@ -158,8 +198,10 @@ impl ApiServer {
             .arg(format!("--service-account-key-file={}", file("accounts.pub")))
             .arg(format!("--service-account-signing-key-file={}", file("accounts.key")))
             .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .arg("--service-cluster-ip-range=10.96.0.0/16")
+            .arg(format!("--service-cluster-ip-range={SERVICES}"))
             .arg("--authorization-mode=Node,RBAC")
+            // It would write certificates of its own somewhere else.
+            .arg(format!("--cert-dir={}", file("apiserver")))
             .args(&self.how.flags);
         command
     }
@@ -195,12 +237,12 @@ impl ApiServer {
 
     /// The certificate authority that signed its certificate and everybody's.
     pub fn authority(&self) -> PathBuf {
-        self.scratch.path().join("ca.pem")
+        self.directory.join("ca.pem")
     }
 
     /// The private key with which it signs the tokens of service accounts.
     pub fn service_account_key(&self) -> PathBuf {
-        self.scratch.path().join("accounts.key")
+        self.directory.join("accounts.key")
     }
 
     /// A certificate for a user of a group, such as `system:node:NAME` of `system:nodes`, and its
@@ -226,7 +268,7 @@ impl ApiServer {
     ///
     /// When it cannot be written.
     pub fn kubeconfig(&self, user: &str, group: &str) -> Result<PathBuf> {
-        let path = self.scratch.path().join(format!("{}.kubeconfig", user.replace(':', "-")));
+        let path = self.directory.join(format!("{}.kubeconfig", user.replace(':', "-")));
         let (certificate, key) = (path.with_extension("pem"), path.with_extension("key"));
         let (certificate_text, key_text) = self.certificate(user, group)?;
         fs::write(&certificate, certificate_text)?;
@@ -247,7 +289,7 @@ impl ApiServer {
 
     fn kubectl_as(&self, config: &Path) -> Command {
         let mut command = Command::new(self.programs.join("kubectl"));
-        command.env_clear().env("HOME", self.scratch.path()).env("KUBECONFIG", config);
+        command.env_clear().env("HOME", &self.directory).env("KUBECONFIG", config);
         command.arg("--request-timeout=30s").stdin(Stdio::null());
         command
     }
@@ -258,7 +300,7 @@ impl ApiServer {
     ///
     /// When it fails; what it says is the error.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = self.kubectl_as(&self.scratch.path().join("admin.kubeconfig"));
+        let mut command = self.kubectl_as(&self.directory.join("admin.kubeconfig"));
         let output = command.args(arguments).output()?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
@@ -273,7 +315,7 @@ impl ApiServer {
     ///
     /// As [`ApiServer::kubectl`].
     pub fn apply(&self, manifests: &str) -> Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(self.scratch.path())?;
+        let mut file = tempfile::NamedTempFile::new_in(&self.directory)?;
         file.write_all(manifests.as_bytes())?;
         let path = file.path().display().to_string();
         self.kubectl(&["apply", "--server-side", "--force-conflicts", "-f", &path]).map(drop)
@@ -285,13 +327,7 @@ impl ApiServer {
     ///
     /// When Argo's module or its manifests cannot be found.
     pub fn install_argo_crds(&self) -> Result<()> {
-        let argo = Command::new("go")
-            .args(["list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-workflows/v4"])
-            .current_dir(paths::root().join("tests/cluster/parts/argo"))
-            .output()
-            .context("go: run tests/tools/setup")?;
-        let directory = String::from_utf8(argo.stdout)?;
-        let crds = Path::new(directory.trim()).join("manifests/base/crds/minimal");
+        let crds = paths::argo_module()?.join("manifests/base/crds/minimal");
         self.kubectl(&["apply", "--server-side", "-k", &crds.display().to_string()])?;
         let wait = ["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"];
         self.kubectl(&wait).map(drop)
@@ -319,11 +355,11 @@ fn authority() -> Result<CertifiedIssuer<'static, KeyPair>> {
     Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
 }
 
-fn etcd(scratch: &Path, client: u16, peer: u16) -> Result<Program> {
+fn etcd(directory: &Path, client: u16, peer: u16) -> Result<Program> {
     let mut command = Command::new(paths::part("etcd")?.join("etcd"));
     let (client, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
     command
-        .arg(format!("--data-dir={}", scratch.join("etcd").display()))
+        .arg(format!("--data-dir={}", directory.join("etcd").display()))
         .arg(format!("--listen-client-urls={client}"))
         .arg(format!("--advertise-client-urls={client}"))
         .arg(format!("--listen-peer-urls={peer}"))
@@ -331,7 +367,7 @@ fn etcd(scratch: &Path, client: u16, peer: u16) -> Result<Program> {
         .arg(format!("--initial-cluster=default={peer}"))
         // Nothing of a test has to outlive a power cut.
         .arg("--unsafe-no-fsync");
-    let mut program = Program::start("etcd", command, &scratch.join("etcd.log"))?;
+    let mut program = Program::start("etcd", command, &directory.join("logs/etcd.log"))?;
     program.until(START, |program| {
         let ready = program.log().ok()?.contains("ready to serve client requests");
         ready.then_some(())

@@ -26,12 +26,6 @@ pub const NODE_NAME: &str = "node";
 /// The addresses of pods.
 pub const PODS: &str = "10.199.200.0/24";
 
-/// The addresses of services, and the first of them, which is the API server's.
-pub const SERVICES: &str = "10.199.201.0/24";
-
-/// The API server's address for pods.
-pub const SERVICE: &str = "10.199.201.1";
-
 /// The registry's name in references, and where it listens.
 pub const REGISTRY: &str = "registry.warmstep.test";
 /// The address behind [`REGISTRY`]: its port is HTTP's own.
@@ -71,6 +65,11 @@ pub fn keeper() -> PathBuf {
     Path::new(STATE).join("keeper.pid")
 }
 
+/// The administrator's KUBECONFIG.
+pub fn kubeconfig() -> PathBuf {
+    Path::new(STATE).join("admin.kubeconfig")
+}
+
 /// Whether a cluster is ready.
 pub fn ready() -> bool {
     Path::new(STATE).join(READY).exists()
@@ -91,7 +90,7 @@ impl Cluster {
     ///
     /// When it does not come up.
     pub fn start() -> Result<Self> {
-        let kubectl = part("kubernetes")?.join("kubectl");
+        let kubectl = paths::part("kubernetes")?.join("kubectl");
         if ready() {
             return Ok(Self { own: None, kubectl });
         }
@@ -106,7 +105,7 @@ impl Cluster {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
-        command.arg("--kubeconfig").arg(Path::new(STATE).join("admin.kubeconfig")).args(arguments);
+        command.arg("--kubeconfig").arg(kubeconfig()).args(arguments);
         command
     }
 
@@ -220,17 +219,6 @@ impl Drop for Cluster {
             let _ = keeper.wait(STOP);
         }
     }
-}
-
-/// The directory of a part that has been built.
-///
-/// # Errors
-///
-/// When it cannot be built.
-pub fn part(name: &str) -> Result<PathBuf> {
-    let mut command = Command::new(paths::root().join("tests/tools/parts"));
-    let output = command.arg(name).output().context("tests/tools/parts")?;
-    Ok(PathBuf::from(said("tests/tools/parts", output)?.trim()))
 }
 
 fn said(what: &str, output: Output) -> Result<String> {

@@ -1,4 +1,5 @@
-//! What a node's operator does: the manifests, with an overlay for what is the test's own.
+//! What a node's operator does on the cluster of the tests: the manifests, with an overlay for what
+//! is that cluster's own, and the examples' modules in its registry.
 
 use std::fs;
 use std::path::Path;
@@ -7,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use warmstep_tests::cluster::{Cluster, NODE, REGISTRY, REGISTRY_ADDRESS};
-use warmstep_tests::{Form, Registry, modules, paths};
+
+use crate::cluster::{Cluster, NODE, REGISTRY, REGISTRY_ADDRESS};
+use crate::{Form, Registry, modules, paths};
 
 /// How long the DaemonSet and Argo's controller may take to be ready.
 const ROLLOUT: Duration = Duration::from_secs(180);
@@ -23,7 +25,11 @@ const MODULES: [(&str, &str, &str); 5] = [
 ];
 
 /// Pushes the modules, installs the agent and Argo's settings, and waits until both are ready.
-pub(crate) fn everything(cluster: &Cluster) -> Result<()> {
+///
+/// # Errors
+///
+/// When a module has not been built, or something cannot be applied or does not get ready.
+pub fn everything(cluster: &Cluster) -> Result<()> {
     let registry = Registry::at(REGISTRY_ADDRESS);
     for (module, repository, tag) in MODULES {
         registry.push(repository, tag, Form::Cncf, modules::read(module)?)?;
@@ -49,7 +55,11 @@ pub(crate) fn everything(cluster: &Cluster) -> Result<()> {
 }
 
 /// Waits for a rollout.
-pub(crate) fn rolled_out(cluster: &Cluster, namespace: &str, what: &str) -> Result<()> {
+///
+/// # Errors
+///
+/// When it is not done in time; pods, events and logs are part of the error.
+pub fn rolled_out(cluster: &Cluster, namespace: &str, what: &str) -> Result<()> {
     let timeout = format!("--timeout={}s", ROLLOUT.as_secs());
     if let Err(error) = cluster.kubectl(&["rollout", "status", "-n", namespace, what, &timeout]) {
         bail!("{error:#}\n{}", cluster.report(namespace));

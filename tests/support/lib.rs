@@ -19,6 +19,7 @@ pub mod apiserver;
 pub mod cluster;
 pub mod examples;
 pub mod figures;
+pub mod install;
 pub mod interrupt;
 pub mod machine;
 pub mod modules;

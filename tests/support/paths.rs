@@ -46,6 +46,28 @@ pub fn part(name: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(text.lines().last().context("tests/tools/parts says nothing")?))
 }
 
+/// Where Go keeps Argo's module, for its manifests; it is downloaded if it is not there yet.
+///
+/// # Errors
+///
+/// When Go is missing, or the module cannot be had.
+pub fn argo_module() -> Result<PathBuf> {
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Downloaded {
+        dir: PathBuf,
+    }
+    let output = std::process::Command::new("go")
+        .args(["mod", "download", "-json", "github.com/argoproj/argo-workflows/v4"])
+        .current_dir(root().join("tests/cluster/parts/argo"))
+        .output()
+        .context("go: run tests/tools/setup cluster")?;
+    if !output.status.success() {
+        bail!("Argo's module: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(serde_json::from_slice::<Downloaded>(&output.stdout)?.dir)
+}
+
 /// A module that `make modules` brought.
 ///
 /// # Errors

@@ -31,7 +31,7 @@ fn main() {
     println!("secrets: {} of {}", LOOT.iter().filter(|path| steals(path)).count(), LOOT.len());
     println!("siblings: {}", siblings(input));
     println!("environment: {}", env::vars().count());
-    println!("phoned home: {}", yes(TcpStream::connect("10.199.201.1:443").is_ok()));
+    println!("phoned home: {}", yes(TcpStream::connect("10.96.0.1:443").is_ok()));
     println!("programs started: {}", yes(process::Command::new("/bin/sh").spawn().is_ok()));
     println!("threads to mine with: {}", yes(thread::Builder::new().spawn(|| ()).is_ok()));
     println!("memory to mine in: {}", yes(Vec::<u8>::new().try_reserve_exact(DATASET).is_ok()));

@@ -13,9 +13,8 @@ use humantime::parse_rfc3339;
 use serde_json::{Value, json};
 use warmstep_tests::cluster::{Cluster, REGISTRY, REGISTRY_ADDRESS};
 use warmstep_tests::push::{Config, ImageLayer, sha256};
-use warmstep_tests::{Form, Registry, machine, modules};
+use warmstep_tests::{Form, Registry, install, machine, modules};
 
-use crate::install;
 use crate::workflow::{NAMESPACE, Workflow, one_step, text};
 use crate::{Test, examples};
 

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 use warmstep_tests::cluster::{Cluster, REGISTRY, REGISTRY_ADDRESS};
-use warmstep_tests::{Form, Registry, modules};
+use warmstep_tests::{Form, Registry, install, modules};
 
 use crate::Test;
-use crate::install;
 use crate::workflow::{NAMESPACE, Workflow, text};
 
 pub(crate) const TESTS: &[Test] = &[

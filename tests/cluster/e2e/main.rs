@@ -3,7 +3,6 @@
 
 mod examples;
 mod figures;
-mod install;
 mod life;
 mod limits;
 mod steps;
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use warmstep_tests::cluster::Cluster;
-use warmstep_tests::interrupt;
+use warmstep_tests::{install, interrupt};
 
 /// A test: its name and what it does.
 type Test = (&'static str, fn(&Cluster) -> Result<()>);

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use warmstep_tests::paths;
 
-use crate::files::Files;
 use crate::runtime;
 
 /// Imports everything that lies in `target/images`.
-pub(crate) fn import(files: &Files) -> Result<()> {
+pub(crate) fn import() -> Result<()> {
     for archive in archives()? {
-        runtime::import(files, &archive)?;
+        runtime::import(&archive)?;
     }
     Ok(())
 }

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
-use warmstep_tests::cluster::{READY, STATE};
+use warmstep_tests::cluster::{Cluster, READY, STATE};
 use warmstep_tests::program::Program;
-use warmstep_tests::{cluster, interrupt, paths};
+use warmstep_tests::{cluster, install, interrupt, paths};
 
-use crate::files::{self, Files, PARTS};
+use crate::files::Files;
 use crate::{cgroups, network};
 
 /// How long everything may take to come up, on a busy machine.
@@ -40,7 +40,7 @@ pub(crate) fn run() -> Result<()> {
 fn keep() -> Result<()> {
     let files = Files::new();
     fs::create_dir_all(files.at("logs"))?;
-    fs::write(files.at("argo-module"), argo_module()?)?;
+    bring_parts()?;
     cgroups::create()?;
     let mut inside = Program::start("cluster", namespaces()?, &files.log("cluster"))?;
     let init = inside.until(START, |program| child(program.pid()))?;
@@ -54,7 +54,7 @@ fn keep() -> Result<()> {
 fn until_told(files: &Files, inside: &mut Program, init: Pid) -> Result<()> {
     network::join(init)?;
     inside.until(START, |_| files.at(READY).exists().then_some(()))?;
-    println!("ready: {}", files.kubeconfig("admin").display());
+    println!("ready: {}", cluster::kubeconfig().display());
     std::io::stdout().flush()?;
     loop {
         if !inside.is_running()? {
@@ -72,41 +72,16 @@ fn namespaces() -> Result<Command> {
         .args(["--mount", "--net", "--pid", "--ipc", "--fork", "--kill-child=KILL"])
         .args(["--propagation", "private", "--"])
         .arg(std::env::current_exe()?)
-        .arg("init")
-        .envs(files::environment(&parts()?));
+        .arg("init");
     Ok(command)
 }
 
-/// Builds what is missing of the parts; tells where they are.
-fn parts() -> Result<Vec<(String, PathBuf)>> {
-    let output = Command::new(paths::root().join("tests/tools/parts"))
-        .args(PARTS)
-        .stderr(Stdio::inherit())
-        .output()
-        .context("tests/tools/parts")?;
-    let text = String::from_utf8(output.stdout)?;
-    let directories: Vec<PathBuf> = text.lines().map(PathBuf::from).collect();
-    if !output.status.success() || directories.len() != PARTS.len() {
-        bail!("tests/tools/parts ended with {}", output.status);
+/// Brings what is missing of the parts: inside, there is no way to the rest of the world.
+fn bring_parts() -> Result<()> {
+    for part in ["etcd", "containerd", "versitygw", "argo", "kubernetes"] {
+        paths::part(part)?;
     }
-    Ok(PARTS.iter().map(|part| (*part).to_owned()).zip(directories).collect())
-}
-
-/// Where Go keeps Argo's module, whose manifests are installed.
-fn argo_module() -> Result<String> {
-    let output = Command::new("go")
-        .args(["list", "-m", "-f", "{{.Dir}}", "github.com/argoproj/argo-workflows/v4"])
-        .current_dir(paths::root().join("tests/cluster/parts/argo"))
-        .output()
-        .context("go")?;
-    let directory = String::from_utf8(output.stdout)?.trim().to_owned();
-    if directory.is_empty() {
-        bail!(
-            "go has no copy of Argo's module: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-    }
-    Ok(directory)
+    paths::argo_module().map(drop)
 }
 
 /// The one child of a process.
@@ -116,7 +91,7 @@ fn child(process: Pid) -> Option<Pid> {
     Pid::from_raw(children.split_whitespace().next()?.parse().ok()?)
 }
 
-/// Starts a keeper that outlives this process, and waits until it is ready.
+/// Starts a keeper that outlives this process, waits until it is ready, and installs everything.
 pub(crate) fn up() -> Result<()> {
     let log = PathBuf::from(format!("{STATE}.log"));
     let file = File::create(&log)?;
@@ -142,7 +117,9 @@ pub(crate) fn up() -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(200));
     }
-    println!("export KUBECONFIG={}", Files::new().kubeconfig("admin").display());
+    install::everything(&Cluster::start()?)?;
+    println!("export KUBECONFIG={}", cluster::kubeconfig().display());
+    println!("export PATH={}:$PATH", paths::part("kubernetes")?.display());
     Ok(())
 }
 

@@ -6,18 +6,20 @@ use std::process::Command;
 use anyhow::Result;
 use warmstep_tests::cluster::{NODE, NODE_NAME};
 use warmstep_tests::program::Program;
+use warmstep_tests::{ApiServer, paths};
 
 use crate::cgroups;
 use crate::files::Files;
 
-pub(crate) fn start(files: &Files) -> Result<Program> {
+pub(crate) fn start(files: &Files, server: &ApiServer) -> Result<Program> {
     // Nobody answers there: what has a name here is in the pods' own hosts files.
     fs::write(files.at("resolv.conf"), format!("nameserver {NODE}\n"))?;
     fs::write(files.at("kubelet.yaml"), configuration(files))?;
-    let mut command = Command::new(files.program("kubernetes", "kubelet")?);
+    let kubeconfig = server.kubeconfig(&format!("system:node:{NODE_NAME}"), "system:nodes")?;
+    let mut command = Command::new(paths::part("kubernetes")?.join("kubelet"));
     command
         .arg(format!("--config={}", files.at("kubelet.yaml").display()))
-        .arg(format!("--kubeconfig={}", files.kubeconfig("kubelet").display()))
+        .arg(format!("--kubeconfig={}", kubeconfig.display()))
         .arg(format!("--hostname-override={NODE_NAME}"))
         .arg(format!("--node-ip={NODE}"))
         .arg("--cert-dir=/var/lib/kubelet/pki");

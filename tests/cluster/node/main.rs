@@ -1,7 +1,7 @@
 //! `warmstep-cluster`: a real one-node cluster in namespaces of its own.
 //!
-//! `run` keeps one for as long as it runs itself; `up` leaves one running and prints where its
-//! KUBECONFIG is; `down` ends it. The keeper stays outside; inside, `init` is process 1, whose end
+//! `run` keeps one for as long as it runs itself; `up` leaves one running with all of Warmstep
+//! installed, and prints how to use it; `down` ends it. The keeper stays outside; inside, `init` is process 1, whose end
 //! is the end of everything, and `node` starts the programs.
 
 mod cgroups;
@@ -14,7 +14,6 @@ mod kubelet;
 mod mounts;
 mod network;
 mod node;
-mod pki;
 mod plane;
 mod runtime;
 mod stores;
@@ -37,7 +36,7 @@ struct Arguments {
 enum Command {
     /// Start a cluster and keep it until SIGTERM.
     Run,
-    /// Start a cluster, leave it running, and print where its KUBECONFIG is.
+    /// Start a cluster, install everything, leave it running, and print how to use it.
     Up,
     /// End the cluster that runs, and remove what it left.
     Down,

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Pid;
-use warmstep_tests::cluster::{NODE, PODS, SERVICE};
+use warmstep_tests::apiserver::SERVICE;
+use warmstep_tests::cluster::{NODE, PODS};
 use warmstep_tests::interrupt;
 
 const OUTSIDE: &str = "wstep-host";

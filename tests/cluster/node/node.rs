@@ -11,36 +11,31 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 use warmstep_tests::cluster::{NODE_NAME, READY};
 use warmstep_tests::program::Program;
-use warmstep_tests::{interrupt, paths};
+use warmstep_tests::{ApiServer, interrupt, paths};
 
 use crate::files::Files;
-use crate::{control, images, kubelet, mounts, network, pki, plane, runtime, stores};
+use crate::{control, images, kubelet, mounts, network, plane, runtime, stores};
 
-/// How long a program may take to end when it is stopped on purpose: the API server lets watches
-/// run out first.
-const STOP: Duration = Duration::from_secs(90);
+/// How long a program may take to end when it is stopped on purpose.
+const STOP: Duration = Duration::from_secs(30);
 
 /// How long the node may take to become ready.
 const NODE_READY: Duration = Duration::from_secs(120);
 
-/// The programs that run, by name.
+/// What runs.
 pub(crate) struct Node {
     files: Files,
     networks: PathBuf,
+    server: ApiServer,
     programs: BTreeMap<&'static str, Program>,
 }
 
-/// All of them, in the order of their start.
-const NAMES: [&str; 8] = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "containerd",
-    "registry",
-    "s3",
-    "kubelet",
-];
+/// The API server, which has its etcd with it.
+const SERVER: &str = "kube-apiserver";
+
+/// The other programs, in the order of their start.
+const NAMES: [&str; 6] =
+    ["kube-controller-manager", "kube-scheduler", "containerd", "registry", "s3", "kubelet"];
 
 /// Runs until it is killed, with everything else in the namespaces.
 pub(crate) fn run() -> Result<()> {
@@ -49,13 +44,12 @@ pub(crate) fn run() -> Result<()> {
     mounts::arrange(&files.state)?;
     let networks = files.at("networks");
     network::arrange(&networks)?;
-    pki::write(&files)?;
-    fs::create_dir_all(files.at("logs"))?;
-    let mut node = Node { files, networks, programs: BTreeMap::new() };
+    let server = plane::apiserver(&files)?;
+    let mut node = Node { files, networks, server, programs: BTreeMap::new() };
     for name in NAMES {
         node.start(name)?;
         if name == "containerd" {
-            images::import(&node.files)?;
+            images::import()?;
         }
     }
     node.until_ready()?;
@@ -67,26 +61,23 @@ pub(crate) fn run() -> Result<()> {
 impl Node {
     /// Starts one.
     pub(crate) fn start(&mut self, name: &str) -> Result<()> {
+        if name == SERVER {
+            return self.server.start();
+        }
         let Some(name) = NAMES.into_iter().find(|known| *known == name) else {
             bail!("no program is called {name}");
         };
         if self.programs.contains_key(name) {
             bail!("{name} is running already");
         }
-        let files = &self.files;
+        let (files, server) = (&self.files, &self.server);
         let program = match name {
-            "etcd" => plane::etcd(files)?,
-            "kube-apiserver" => {
-                let mut program = plane::apiserver(files)?;
-                plane::ready(files, &mut program)?;
-                program
-            }
-            "kube-controller-manager" => plane::controller_manager(files)?,
-            "kube-scheduler" => plane::scheduler(files)?,
+            "kube-controller-manager" => plane::controller_manager(files, server)?,
+            "kube-scheduler" => plane::scheduler(files, server)?,
             "containerd" => runtime::start(files, &self.networks)?,
             "registry" => stores::registry(files)?,
             "s3" => stores::s3(files)?,
-            _ => kubelet::start(files)?,
+            _ => kubelet::start(files, server)?,
         };
         self.programs.insert(name, program);
         Ok(())
@@ -94,6 +85,9 @@ impl Node {
 
     /// Stops one as a service manager does.
     pub(crate) fn stop(&mut self, name: &str) -> Result<()> {
+        if name == SERVER {
+            return self.server.stop();
+        }
         let mut program =
             self.programs.remove(name).with_context(|| format!("{name} is not running"))?;
         program.signal(Signal::TERM)?;
@@ -101,44 +95,26 @@ impl Node {
         Ok(())
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> Result<()> {
-        let mut command = Command::new(self.files.program("kubernetes", "kubectl")?);
-        command.arg("--kubeconfig").arg(self.files.kubeconfig("admin")).args(arguments);
-        let output = command.output()?;
-        if !output.status.success() {
-            let said = String::from_utf8_lossy(&output.stderr);
-            bail!("kubectl {}: {}", arguments.join(" "), said.trim());
-        }
-        Ok(())
-    }
-
     /// Waits until pods can be scheduled.
     fn until_ready(&mut self) -> Result<()> {
-        let mut kubectl = Command::new(self.files.program("kubernetes", "kubectl")?);
-        kubectl.arg("--kubeconfig").arg(self.files.kubeconfig("admin")).args([
-            "wait",
-            "--for=condition=Ready",
-            "--timeout=1s",
-            &format!("node/{NODE_NAME}"),
-        ]);
+        let node = format!("node/{NODE_NAME}");
+        let question = ["wait", "--for=condition=Ready", "--timeout=1s", &node];
         let kubelet = self.programs.get_mut("kubelet").context("there is no kubelet")?;
-        kubelet.until(NODE_READY, |_| {
-            kubectl.output().ok().filter(|output| output.status.success()).map(|_| ())
-        })
+        kubelet.until(NODE_READY, |_| self.server.kubectl(&question).ok()).map(drop)
     }
 
     /// Argo's own manifests, with the images that were built, and the artifacts in the S3 server.
     fn install_argo(&self) -> Result<()> {
-        let module = fs::read_to_string(self.files.at("argo-module"))?;
         let links = self.files.at("argo");
         // kustomize reads nothing from outside the directory it is given.
-        copy(Path::new(module.trim()), &links.join("upstream"), "manifests")?;
+        copy(&paths::argo_module()?, &links.join("upstream"), "manifests")?;
         let own = paths::root().join("tests/cluster/argo");
         for entry in fs::read_dir(&own)? {
             let entry = entry?;
             fs::copy(entry.path(), links.join(entry.file_name()))?;
         }
-        self.kubectl(&["apply", "--server-side", "-k", &links.display().to_string()])
+        let links = links.display().to_string();
+        self.server.kubectl(&["apply", "--server-side", "-k", &links]).map(drop)
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use warmstep_tests::cluster::{PAUSE, REGISTRY, REGISTRY_ADDRESS};
+use warmstep_tests::paths;
 use warmstep_tests::program::Program;
 
 use crate::files::Files;
@@ -22,13 +23,14 @@ pub(crate) fn start(files: &Files, networks: &Path) -> Result<Program> {
     // It speaks plain HTTP, and no name server knows it.
     fs::write(hosts.join("hosts.toml"), format!("server = \"http://{REGISTRY_ADDRESS}\"\n"))?;
     fs::write(files.at("containerd.toml"), configuration(files, networks))?;
-    let program = files.program("containerd", "containerd")?;
-    let shims = program.parent().context("containerd is in no directory")?.display().to_string();
-    let mut command = Command::new(&program);
+    let programs = paths::part("containerd")?;
+    let mut command = Command::new(programs.join("containerd"));
     command.arg("--config").arg(files.at("containerd.toml"));
-    command.env("PATH", format!("{shims}:{}", std::env::var("PATH").unwrap_or_default()));
+    // It looks there for its shim.
+    let path = std::env::var("PATH").unwrap_or_default();
+    command.env("PATH", format!("{}:{path}", programs.display()));
     let mut containerd = Program::start("containerd", command, &files.log("containerd"))?;
-    let ctr = files.program("containerd", "ctr")?;
+    let ctr = programs.join("ctr");
     containerd.until(START, |_| {
         let output = Command::new(&ctr).args(["--address", SOCKET, "version"]).output().ok()?;
         output.status.success().then_some(())
@@ -60,9 +62,8 @@ conf_dir = \"{}\"
 }
 
 /// Imports an archive of images for the kubelet.
-pub(crate) fn import(files: &Files, archive: &Path) -> Result<()> {
-    let ctr = files.program("containerd", "ctr")?;
-    let output = Command::new(ctr)
+pub(crate) fn import(archive: &Path) -> Result<()> {
+    let output = Command::new(paths::part("containerd")?.join("ctr"))
         .args(["--address", SOCKET, "--namespace", "k8s.io", "images", "import"])
         .arg(archive)
         .output()?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use warmstep_tests::cluster::{BUCKET, REGISTRY_ADDRESS, S3, S3_KEY, S3_SECRET};
+use warmstep_tests::paths;
 use warmstep_tests::program::Program;
 
 use crate::files::Files;
@@ -31,7 +32,7 @@ pub(crate) fn s3(files: &Files) -> Result<Program> {
     // A bucket is a directory of the gateway's.
     let root = files.at("s3");
     fs::create_dir_all(root.join(BUCKET))?;
-    let mut command = Command::new(files.program("versitygw", "versitygw")?);
+    let mut command = Command::new(paths::part("versitygw")?.join("versitygw"));
     command.args(["--port", S3, "--access", S3_KEY, "--secret", S3_SECRET, "posix"]).arg(&root);
     let mut program = Program::start("versitygw", command, &files.log("versitygw"))?;
     program.until(START, |_| TcpStream::connect(S3).ok())?;
