@@ -65,10 +65,23 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> LendError + '_ {
 /// and checked again.
 const MOST_HELD: usize = 256;
 
+/// One file that can be lent.
+struct Part {
+    file: OwnedFd,
+    /// Bytes of memory that this costs: none for files on a read-only mount.
+    memory: u64,
+}
+
+/// The files of an entry, read and ready to be lent.
+pub(crate) struct Taken {
+    module: Part,
+    image: Option<Part>,
+}
+
 struct Held {
     lendable: Lendable,
     used: Instant,
-    /// Bytes of memory that this costs: none for files on a read-only mount.
+    /// Bytes of memory, as of its parts.
     memory: u64,
 }
 
@@ -125,21 +138,44 @@ impl Lender {
 
     /// Opens and checks the files of an entry. This reads all of them: once an agent's life.
     pub(crate) fn hold(&self, key: &Key, manifest: &Manifest) -> Result<Lendable, LendError> {
-        let root = self.read_only.as_ref().unwrap_or(&self.cache);
-        let directory = Files::module(root, key);
+        let directory = Files::module(self.root(), key);
         let record = manifest.file(MODULE_FILE).ok_or(LendError::Empty)?;
-        let (module, mut memory) = self.check(&directory, record)?;
-        let image = match manifest.file(IMAGE_FILE) {
-            Some(record) => {
-                let (image, more) = self.check(&directory, record)?;
-                memory += more;
-                Some(Arc::new(image))
-            }
-            None => None,
+        let module = self.check(&directory, record)?;
+        let image = manifest.file(IMAGE_FILE).map(|record| self.check(&directory, record));
+        Ok(self.keep(key, manifest.host, Taken { module, image: image.transpose()? }))
+    }
+
+    /// Opens and reads what the compiler has just made, in a directory of the cache: what this says
+    /// of the files is what their manifest has to say, and what is lent once that is published.
+    pub(crate) fn take(&self, made: &Path) -> Result<(Vec<FileRecord>, Taken), LendError> {
+        let directory = self.root().join(made.strip_prefix(&self.cache).unwrap_or(made));
+        let mut records = Vec::new();
+        let mut take = |name: &str| {
+            let (file, path, bytes) = self.open(&directory, name)?;
+            let (taken, digest) = self.read(file, &path, bytes)?;
+            records.push(FileRecord { name: name.to_owned(), bytes, digest });
+            Ok(taken)
         };
-        let lendable = Lendable { module: Arc::new(module), image, host: manifest.host };
-        self.keep(key, &lendable, memory);
-        Ok(lendable)
+        let module = take(MODULE_FILE)?;
+        let image = match take(IMAGE_FILE) {
+            Err(LendError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => None,
+            image => Some(image?),
+        };
+        Ok((records, Taken { module, image }))
+    }
+
+    /// Lends this as the files of an entry from now on.
+    pub(crate) fn keep(&self, key: &Key, host: Host, taken: Taken) -> Lendable {
+        let memory = taken.module.memory + taken.image.as_ref().map_or(0, |image| image.memory);
+        let lendable = Lendable {
+            module: Arc::new(taken.module.file),
+            image: taken.image.map(|image| Arc::new(image.file)),
+            host,
+        };
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(*key, Held { lendable: lendable.clone(), used: Instant::now(), memory });
+        self.make_room(&mut held, key);
+        lendable
     }
 
     /// Lends nothing of this entry any more. Steps that run it keep what they have.
@@ -147,9 +183,8 @@ impl Lender {
         self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 
-    fn keep(&self, key: &Key, lendable: &Lendable, memory: u64) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.insert(*key, Held { lendable: lendable.clone(), used: Instant::now(), memory });
+    /// Gives up what was used least recently, but not this one.
+    fn make_room(&self, held: &mut HashMap<Key, Held>, key: &Key) {
         loop {
             let too_many = held.len() > MOST_HELD;
             if !too_many && held.values().map(|held| held.memory).sum::<u64>() <= self.most_memory {
@@ -165,29 +200,45 @@ impl Lender {
         }
     }
 
+    /// Where the cache is seen from pods' descriptors.
+    fn root(&self) -> &Path {
+        self.read_only.as_ref().unwrap_or(&self.cache)
+    }
+
     /// Opens one file and checks it on the very descriptor that will be lent.
-    fn check(&self, directory: &Path, record: &FileRecord) -> Result<(OwnedFd, u64), LendError> {
-        let path = directory.join(&record.name);
-        let mut file = open_regular(&path).map_err(failed(&path))?;
+    fn check(&self, directory: &Path, record: &FileRecord) -> Result<Part, LendError> {
         let changed = || LendError::Changed(record.name.clone());
+        let (file, path, bytes) = self.open(directory, &record.name)?;
+        if bytes != record.bytes {
+            return Err(changed());
+        }
+        let (part, digest) = self.read(file, &path, bytes)?;
+        if digest == record.digest { Ok(part) } else { Err(changed()) }
+    }
+
+    /// Opens a file that nobody else can change; says where it is, and its length in bytes.
+    fn open(&self, directory: &Path, name: &str) -> Result<(File, PathBuf, u64), LendError> {
+        let path = directory.join(name);
+        let file = open_regular(&path).map_err(failed(&path))?;
         let metadata = file.metadata().map_err(failed(&path))?;
         // A second name is a second way to the same bytes, and no mount stands before that one.
         let mine = metadata.uid() == rustix::process::geteuid().as_raw();
         if !mine || metadata.mode() & 0o022 != 0 || metadata.nlink() != 1 {
-            return Err(LendError::Exposed(record.name.clone()));
+            return Err(LendError::Exposed(name.to_owned()));
         }
-        if metadata.len() != record.bytes {
-            return Err(changed());
+        Ok((file, path, metadata.len()))
+    }
+
+    /// Reads a file of so many bytes, and makes of it what can be lent.
+    fn read(&self, mut file: File, path: &Path, bytes: u64) -> Result<(Part, Digest), LendError> {
+        if self.read_only.is_some() && is_read_only(&file).map_err(failed(path))? {
+            let (digest, _) = copy_and_hash(&mut file, &mut io::sink(), bytes)
+                .map_err(|error| failed(path)(error.into()))?;
+            return Ok((Part { file: file.into(), memory: 0 }, digest));
         }
-        if self.read_only.is_some() && is_read_only(&file).map_err(failed(&path))? {
-            let (digest, _) = copy_and_hash(&mut file, &mut io::sink(), record.bytes)
-                .map_err(|error| failed(&path)(error.into()))?;
-            let same = digest == record.digest;
-            return if same { Ok((file.into(), 0)) } else { Err(changed()) };
-        }
-        let (copy, digest) =
-            seal_file(file, Some(record.bytes), MemfdFlags::NOEXEC_SEAL).map_err(failed(&path))?;
-        if digest == record.digest { Ok((copy, record.bytes)) } else { Err(changed()) }
+        let (file, digest) =
+            seal_file(file, Some(bytes), MemfdFlags::NOEXEC_SEAL).map_err(failed(path))?;
+        Ok((Part { file, memory: bytes }, digest))
     }
 }
 

@@ -19,6 +19,13 @@ fn a_sealed_copy_cannot_be_written_again() {
     assert!(again.and_then(|mut file| file.write_all(b"x")).is_err());
 }
 
+/// Publishes what was made as the pipeline does.
+fn publish(cache: &Cache, lender: &Lender, made: tempfile::TempDir, wasm: &Digest) -> (Key, Taken) {
+    let (files, taken) = lender.take(made.path()).unwrap();
+    let form = (Tier::Baseline, Host::Preview1);
+    (cache.publish(made, wasm, form, 1, files).unwrap(), taken)
+}
+
 /// A cache with one entry, and what lends from it.
 struct Entry {
     _directory: tempfile::TempDir,
@@ -35,9 +42,9 @@ fn entry(contents: &[u8]) -> Entry {
     let made = cache.files().begin_module().unwrap();
     std::fs::write(made.path().join(MODULE_FILE), contents).unwrap();
     std::fs::write(made.path().join(IMAGE_FILE), "image").unwrap();
-    let key = cache.publish(made, &Digest::of(b"wasm"), Tier::Baseline, Host::Preview1, 1).unwrap();
     let runner = std::env::current_exe().unwrap();
     let lender = Lender::new(&runner, None, &root, None, u64::MAX).unwrap();
+    let key = publish(&cache, &lender, made, &Digest::of(b"wasm")).0;
     let module = Files::module(&root, &key).join(MODULE_FILE);
     Entry { _directory: directory, cache, lender, key, module }
 }
@@ -104,9 +111,8 @@ fn copies_stay_within_their_memory() {
     for number in 0..4_u8 {
         let made = cache.files().begin_module().unwrap();
         std::fs::write(made.path().join(MODULE_FILE), [number; 1000]).unwrap();
-        let key =
-            cache.publish(made, &Digest::of(&[number]), Tier::Baseline, Host::Preview1, 1).unwrap();
-        lender.hold(&key, &cache.manifest(&key).unwrap()).unwrap();
+        let (key, taken) = publish(&cache, &lender, made, &Digest::of(&[number]));
+        lender.keep(&key, Host::Preview1, taken);
         keys.push(key);
     }
     let held: Vec<bool> = keys.iter().map(|key| lender.held(key).is_some()).collect();
@@ -124,7 +130,7 @@ fn descriptors_stay_within_their_number() {
         let made = cache.files().begin_module().unwrap();
         std::fs::write(made.path().join(MODULE_FILE), number.to_le_bytes()).unwrap();
         let wasm = Digest::of(&number.to_le_bytes());
-        let key = cache.publish(made, &wasm, Tier::Baseline, Host::Preview1, 1).unwrap();
+        let (key, _) = publish(&cache, &lender, made, &wasm);
         lender.hold(&key, &cache.manifest(&key).unwrap()).unwrap();
     }
     let first = cache.key(&Digest::of(&0_usize.to_le_bytes()), Tier::Baseline);

@@ -3,21 +3,27 @@
 use std::any::Any;
 use std::num::NonZero;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::ValueEnum;
 use wasmer::sys::{Cranelift, CraneliftOptLevel, Features, Target};
+use wasmer_compiler::serialize::{SerializableCompilation, SerializableModule};
+use wasmer_compiler::types::function::Compilation;
+use wasmer_compiler::types::module::CompileModuleInfo;
 use wasmer_compiler::{
-    ArtifactBuild, ArtifactCreate, BaseTunables, CompilerConfig as _, Engine, EngineBuilder,
-    ModuleEnvironment, Tunables,
+    BaseTunables, CompilerConfig as _, Engine, EngineBuilder, ModuleEnvironment, Tunables,
 };
-use wasmer_types::{CompilationProgressCallback, CompileError as WasmerError};
+use wasmer_types::entity::PrimaryMap;
+use wasmer_types::{
+    CompilationProgressCallback, CompileError as WasmerError, OwnedDataInitializer,
+};
 
 use crate::report::Report;
 use crate::symbols;
 
 /// Raised whenever the same Wasm would give other files although no version changed.
-const EPOCH: u32 = 6;
+const EPOCH: u32 = 7;
 
 /// How much effort goes into the code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -61,20 +67,48 @@ fn last_words(panic: &(dyn Any + Send)) -> String {
     format!("it breaks the compiler: {}", words.unwrap_or("no reason is given"))
 }
 
-/// What `wasmer::Module::new` and `serialize` do, without loading the code into this process.
+/// What `wasmer::Module::new` and `serialize` do, without loading the code into this process, and
+/// without their copies and second looks: `ArtifactBuild::new` is this as well.
 fn build(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, WasmerError> {
-    let module = ModuleEnvironment::new().translate(wasm).map_err(WasmerError::Wasm)?.module;
+    let translation = ModuleEnvironment::new().translate(wasm).map_err(WasmerError::Wasm)?;
+    let state = translation.module_translation_state.as_ref();
+    let state = state.ok_or_else(|| gave_up("the module was not translated"))?;
+    let inner = engine.inner();
+    let compiler = inner.compiler()?;
     let tunables = BaseTunables::new();
-    let memories = module.memories.values().map(|memory| tunables.memory_style(memory)).collect();
-    let tables = module.tables.values().map(|table| tunables.table_style(table)).collect();
-    let mut inner = engine.inner_mut();
-    let progress = progress();
-    let artifact =
-        ArtifactBuild::new(&mut inner, wasm, engine.target(), memories, tables, Some(&progress))?;
-    let mut bytes =
-        artifact.serialize().map_err(|error| WasmerError::Codegen(error.to_string()))?;
+    let module = translation.module;
+    let data = translation.data_initializers.iter().map(OwnedDataInitializer::new);
+    let info = SerializableModule {
+        // What is loaded is the image that this becomes a part of.
+        compilation: SerializableCompilation::Elf(Vec::new()),
+        compile_info: CompileModuleInfo {
+            features: inner.features().clone(),
+            memory_styles: module.memories.values().map(|it| tunables.memory_style(it)).collect(),
+            table_styles: module.tables.values().map(|it| tunables.table_style(it)).collect(),
+            module: Arc::new(module),
+            function_max_stack_usage: PrimaryMap::new(),
+        },
+        data_initializers: data.collect(),
+        cpu_features: compiler.get_cpu_features_used(engine.target().cpu_features()).as_u64(),
+    };
+    let blob = info.serialize().map_err(|error| gave_up(&error.to_string()))?;
+    let compiled = compiler.compile_module(
+        engine.target(),
+        &info.compile_info,
+        &blob,
+        state,
+        translation.function_body_inputs,
+        Some(&progress()),
+    )?;
+    let Compilation::Elf { data: mut bytes, .. } = compiled else {
+        return Err(gave_up("the compiler made no ELF file"));
+    };
     symbols::drop(&mut bytes);
     Ok(bytes)
+}
+
+fn gave_up(reason: &str) -> WasmerError {
+    WasmerError::Codegen(reason.to_owned())
 }
 
 /// What decides about the code: part of a compiled module's key in the cache.

@@ -2,7 +2,6 @@
 
 use std::num::NonZero;
 use std::sync::{Mutex, PoisonError};
-use std::thread::ScopedJoinHandle;
 
 use wasmer_types::Features;
 use wasmparser::{
@@ -144,11 +143,7 @@ pub(crate) fn validate(
     let results: Vec<Result<(), BinaryReaderError>> = std::thread::scope(|scope| {
         let others: Vec<_> = (1..threads.get()).map(|_| scope.spawn(work)).collect();
         let own = work();
-        // A panic goes on in this thread.
-        let join = |thread: ScopedJoinHandle<'_, _>| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        others.into_iter().map(join).chain([own]).collect()
+        others.into_iter().map(crate::joined).chain([own]).collect()
     });
     // Whichever thread was faster, it is the same error every time.
     let errors = results.into_iter().filter_map(Result::err);

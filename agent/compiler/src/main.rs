@@ -22,6 +22,7 @@ use std::num::NonZero;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::thread::ScopedJoinHandle;
 
 use clap::Parser;
 use warmstep_image::split::{Split, SplitError, split};
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         println!("{}", compile::identity());
         return ExitCode::SUCCESS;
     };
+    memory::keep();
     // A panic's own lines are no report.
     std::panic::set_hook(Box::new(|_| {}));
     match run(&arguments, out) {
@@ -122,14 +124,26 @@ fn run(arguments: &Arguments, out: &Path) -> Result<(), Failure> {
     let summary = inspect::inspect(&wasm, &compile::features())?;
     Report::module(&summary).print();
     summary.check()?;
-    inspect::validate(&wasm, &compile::features(), threads)?;
-    let Split { wasm, image } = split(&wasm)?;
-    let code = compile::compile(&wasm, arguments.tier, threads)?;
-    write(out, MODULE, |mut file| file.write_all(&code))?;
-    if let Some(image) = image {
-        write(out, IMAGE, |file| image.write(file.as_fd()))?;
-    }
-    Ok(())
+    // What is taken out of a module lies outside its functions' bodies, which alone are not valid yet.
+    let Split { wasm, image } = std::thread::scope(|scope| {
+        let split = scope.spawn(|| split(&wasm));
+        inspect::validate(&wasm, &compile::features(), threads)?;
+        Ok::<_, Failure>(joined(split)?)
+    })?;
+    std::thread::scope(|scope| {
+        let image = scope.spawn(|| match image {
+            Some(image) => write(out, IMAGE, |file| image.write(file.as_fd())),
+            None => Ok(()),
+        });
+        let code = compile::compile(&wasm, arguments.tier, threads)?;
+        write(out, MODULE, |mut file| file.write_all(&code))?;
+        joined(image)
+    })
+}
+
+/// What a thread returned; a panic goes on in this one.
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 /// Writes one of the files that are made. Whether they reach the disk is the agent's affair.

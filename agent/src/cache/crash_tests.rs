@@ -15,6 +15,16 @@ pub(super) const CHILD: &str = "WARMSTEP_CRASH_TEST";
 
 const WASM: &[u8] = b"\0asm\x01\0\0\0";
 
+/// What the lender says of files that were made.
+pub(super) fn records(made: &Path) -> Vec<FileRecord> {
+    let record = |name: &str| {
+        let contents = std::fs::read(made.join(name)).ok()?;
+        let bytes = contents.len() as u64;
+        Some(FileRecord { name: name.to_owned(), bytes, digest: Digest::of(&contents) })
+    };
+    [MODULE_FILE, IMAGE_FILE].into_iter().filter_map(record).collect()
+}
+
 /// Brings Wasm into the cache and publishes two forms of it, the second over a first.
 fn work(cache: &Cache) -> Result<(), CacheError> {
     let wasm = Digest::of(WASM);
@@ -27,7 +37,8 @@ fn work(cache: &Cache) -> Result<(), CacheError> {
         let made = cache.files().begin_module()?;
         std::fs::write(made.path().join(MODULE_FILE), code).unwrap();
         std::fs::write(made.path().join(IMAGE_FILE), "image").unwrap();
-        cache.publish(made, &wasm, tier, Host::Preview1, 1)?;
+        let files = records(made.path());
+        cache.publish(made, &wasm, (tier, Host::Preview1), 1, files)?;
     }
     cache.discard(&cache.key(&wasm, Tier::Baseline))?;
     Ok(())

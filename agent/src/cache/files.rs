@@ -12,7 +12,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -229,23 +229,34 @@ impl Files {
 
     /// The Wasm of a digest, if it is there and is what its name says. What is not, is removed.
     pub(crate) fn open_wasm(&self, digest: &Digest) -> Result<Option<File>, FilesError> {
+        match self.open_unchecked_wasm(digest)? {
+            Some(file) => Ok(self.is_wasm(digest, &file)?.then_some(file)),
+            None => Ok(None),
+        }
+    }
+
+    /// What lies under a digest's name: see [`Files::is_wasm`].
+    pub(crate) fn open_unchecked_wasm(&self, digest: &Digest) -> Result<Option<File>, FilesError> {
         let path = self.wasm(digest);
-        let mut file = match open_regular(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed("open", &path)(error)),
-        };
-        let (found, _) = copy_and_hash(&mut file, &mut io::sink(), u64::MAX)
+        match open_regular(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("open", &path)(error)),
+        }
+    }
+
+    /// Whether a file that lay under a digest's name is what the name says. What is not, is removed.
+    /// The file's offset stays where it is.
+    pub(crate) fn is_wasm(&self, digest: &Digest, file: &File) -> Result<bool, FilesError> {
+        let path = self.wasm(digest);
+        let (found, _) = copy_and_hash(&mut At { file, offset: 0 }, &mut io::sink(), u64::MAX)
             .map_err(io::Error::from)
             .map_err(failed("read", &path))?;
         if found != *digest {
             tracing::warn!(%digest, "cached Wasm is damaged: it is removed");
             self.remove_wasm(digest)?;
-            return Ok(None);
         }
-        rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))
-            .map_err(|error| failed("read", &path)(error.into()))?;
-        Ok(Some(file))
+        Ok(found == *digest)
     }
 
     /// Removes a module's Wasm.
@@ -285,6 +296,20 @@ impl Files {
             keys.extend(name.to_str().and_then(Key::from_hex));
         }
         Ok(keys)
+    }
+}
+
+/// Reads a file whose offset somebody else moves.
+struct At<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
     }
 }
 

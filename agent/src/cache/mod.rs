@@ -49,9 +49,6 @@ pub(crate) enum CacheError {
     /// With its index.
     #[error(transparent)]
     Index(#[from] IndexError),
-    /// The compiler left something else than was agreed.
-    #[error("the compiler left {0} in its output")]
-    Output(String),
 }
 
 /// The open cache of this node.
@@ -154,39 +151,18 @@ impl Cache {
         self.secret.open(&bytes, key).map_err(|error: ManifestError| error.to_string())
     }
 
-    /// Publishes what the compiler made of a module.
+    /// Publishes what the compiler made of a module: these files.
     pub(crate) fn publish(
         &self,
         made: tempfile::TempDir,
         wasm: &Digest,
-        tier: Tier,
-        host: Host,
+        (tier, host): (Tier, Host),
         compile_us: u64,
+        files: Vec<FileRecord>,
     ) -> Result<Key, CacheError> {
         let key = self.key(wasm, tier);
-        let mut records = Vec::new();
-        for name in [MODULE_FILE, IMAGE_FILE] {
-            let path = made.path().join(name);
-            match open_regular(&path) {
-                Ok(mut file) => {
-                    let (digest, bytes) = copy_and_hash(&mut file, &mut std::io::sink(), u64::MAX)
-                        .map_err(|error| CacheError::Output(format!("{name}: {error}")))?;
-                    records.push(FileRecord { name: name.to_owned(), bytes, digest });
-                }
-                Err(error)
-                    if error.kind() == std::io::ErrorKind::NotFound && name == IMAGE_FILE => {}
-                Err(error) => return Err(CacheError::Output(format!("{name}: {error}"))),
-            }
-        }
-        let manifest = Manifest {
-            format: FORMAT,
-            key: key.hex(),
-            wasm: *wasm,
-            tier,
-            host,
-            compile_us,
-            files: records,
-        };
+        let manifest =
+            Manifest { format: FORMAT, key: key.hex(), wasm: *wasm, tier, host, compile_us, files };
         self.files.publish_module(made, &key, &self.secret.seal(&manifest))?;
         self.note(&key, &manifest)?;
         Ok(key)

@@ -54,7 +54,9 @@ fn apply(operation: &Operation, cache: &mut Option<Cache>, model: &mut Model, ro
             let made = open_cache.files().begin_module().unwrap();
             let code = vec![*module; 100 + usize::from(*module)];
             std::fs::write(made.path().join(MODULE_FILE), &code).unwrap();
-            open_cache.publish(made, &digest(*module), *tier, Host::Preview1, 1).unwrap();
+            let files = super::crash_tests::records(made.path());
+            let form = (*tier, Host::Preview1);
+            open_cache.publish(made, &digest(*module), form, 1, files).unwrap();
             model.forms.insert((digest(*module), tier.name()), code);
         }
         Operation::Discard(module, tier) => {

@@ -6,6 +6,7 @@ use warmstep_wire::exit;
 use crate::cache::CacheError;
 use crate::fetch::FetchError;
 use crate::flight::Lost;
+use crate::lend::LendError;
 
 /// A step's module cannot be lent.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -47,6 +48,12 @@ impl From<RegistryError> for StepError {
 impl From<CacheError> for StepError {
     fn from(error: CacheError) -> Self {
         Self::Internal(error.to_string())
+    }
+}
+
+impl From<LendError> for StepError {
+    fn from(error: LendError) -> Self {
+        Self::Internal(format!("the compiled module: {error}"))
     }
 }
 

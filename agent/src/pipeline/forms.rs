@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tempfile::TempDir;
 use warmstep_registry::Digest;
 
 use super::{Pipeline, StepError, blocking, microseconds};
@@ -10,6 +11,7 @@ use crate::cache::{Bounds, CacheError, Key, ModuleRecord, Tier};
 use crate::compile::CompileError;
 use crate::config::Tiers;
 use crate::flight::Watcher;
+use crate::host::Host;
 use crate::peer::Client;
 
 impl Pipeline {
@@ -93,20 +95,30 @@ impl Pipeline {
     ) -> Result<u64, Compiling> {
         let began = Instant::now();
         let cache = Arc::clone(&self.cache);
-        let opened =
-            blocking(move || Ok((cache.files().open_wasm(&wasm)?, cache.files().begin_module()?)));
-        let (Some(file), made) = opened.await? else {
-            return Err(Compiling::Step(StepError::NotFound(format!(
+        let opened = blocking(move || {
+            let files = cache.files();
+            Ok::<_, CacheError>((files.open_unchecked_wasm(&wasm)?, files.begin_module()?))
+        });
+        let not_found = || {
+            Compiling::Step(StepError::NotFound(format!(
                 "{wasm} is not in the cache: name the module by its reference"
-            ))));
+            )))
         };
-        let host = self
-            .compiler
-            .compile(file, tier, made.path(), background, &self.live.get().limits, watcher)
-            .await?;
-        let took = microseconds(began.elapsed());
+        let (Some(file), made) = opened.await? else { return Err(not_found()) };
+        let again = file.try_clone().map_err(|error| StepError::Internal(error.to_string()))?;
         let cache = Arc::clone(&self.cache);
-        blocking(move || cache.publish(made, &wasm, tier, host, took)).await?;
+        let config = self.live.get();
+        // The compiler takes whatever comes: it need not wait until that is known to be the module.
+        let (is_wasm, host) = tokio::join!(
+            blocking(move || cache.files().is_wasm(&wasm, &again).map_err(CacheError::from)),
+            self.compiler.compile(file, tier, made.path(), background, &config.limits, watcher),
+        );
+        if !is_wasm? {
+            return Err(not_found());
+        }
+        let host = host?;
+        let took = microseconds(began.elapsed());
+        self.publish(made, wasm, (tier, host), took).await?;
         tracing::info!(%wasm, tier = tier.name(), ?host, took_us = took, "compiled");
         let limits = &self.live.get().limits;
         let bounds = Bounds { bytes: limits.cache.as_u64(), modules: limits.cache_modules };
@@ -114,6 +126,24 @@ impl Pipeline {
             tracing::warn!(%error, "the cache stays over its bounds");
         }
         Ok(took)
+    }
+
+    /// Publishes what the compiler has made, and lends it from now on.
+    async fn publish(
+        &self,
+        made: TempDir,
+        wasm: Digest,
+        form: (Tier, Host),
+        took: u64,
+    ) -> Result<(), StepError> {
+        let (cache, lender) = (Arc::clone(&self.cache), Arc::clone(&self.lender));
+        blocking(move || {
+            let (files, taken) = lender.take(made.path())?;
+            let key = cache.publish(made, &wasm, form, took, files)?;
+            lender.keep(&key, form.1, taken);
+            Ok::<_, StepError>(())
+        })
+        .await
     }
 
     /// Removes what is over the bounds, but nothing that is in use. Says what was removed.

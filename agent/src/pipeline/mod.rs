@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use warmstep_registry::{Digest, Reference, Registries};
 
 use crate::admission::Source;
-use crate::cache::{Bounds, Cache, CacheError, Key, Tier};
+use crate::cache::{Bounds, Cache, Key, Tier};
 use crate::compile::Compiler;
 use crate::config::Limits;
 use crate::failures::Failures;
@@ -316,9 +316,14 @@ impl Pipeline {
 }
 
 /// Does what waits for a disk where waiting is allowed.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, CacheError> + Send + 'static,
-) -> Result<T, StepError> {
+async fn blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, StepError>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    StepError: From<E>,
+{
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => Ok(result?),
         Err(error) => Err(StepError::Internal(format!("the agent failed: {error}"))),

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::wants::Memory;
-use crate::cache::{CacheError, Files};
+use crate::cache::{CacheError, Files, FilesError};
 
 /// The file's name in the cache's directory.
 const NAME: &str = "prewarm.json";
@@ -47,7 +47,11 @@ pub(super) fn load(files: &Files) -> Memory {
 
 /// Writes it: after a stop at any moment either the old or the new one is there.
 pub(super) fn save(files: &Files, memory: Memory) -> Result<(), CacheError> {
-    let bytes = serde_json::to_vec(&Written { format: FORMAT, memory })
-        .map_err(|error| CacheError::Output(error.to_string()))?;
+    let bytes = serde_json::to_vec(&Written { format: FORMAT, memory });
+    let bytes = bytes.map_err(|error| FilesError::Io {
+        what: "write",
+        path: NAME.into(),
+        error: error.into(),
+    })?;
     Ok(files.keep(NAME, &bytes)?)
 }

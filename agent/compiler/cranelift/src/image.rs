@@ -75,35 +75,46 @@ pub(crate) fn holds(relocations: &[Relocation]) -> bool {
 pub(crate) fn write(
     isa: &dyn TargetIsa,
     module_info: &[u8],
-    functions: Vec<Function>,
+    mut functions: Vec<Function>,
     call_trampolines: &[FunctionBody],
     dynamic_trampolines: &[FunctionBody],
 ) -> Result<Vec<u8>, CompileError> {
+    let frames: Vec<_> = functions.iter_mut().map(|it| it.fde.take()).collect();
     let trampolines = call_trampolines.iter().chain(dynamic_trampolines);
-    let bodies = functions
+    let bodies: Vec<&[u8]> = functions
         .iter()
         .map(|function| &function.function.body)
-        .chain(trampolines);
-    let (mut text, starts) = lay_out(bodies.map(|body| &body.body[..]));
-    for (function, &start) in functions.iter().zip(&starts) {
-        relocate(&mut text, start, &function.function.relocations, &starts)?;
-    }
-    let (traps, trap_offsets) = traps(
-        functions
-            .iter()
-            .map(|function| &function.function.frame_info.traps[..]),
+        .chain(trampolines)
+        .map(|body| &body.body[..])
+        .collect();
+    let (starts, text) = lay_out(&bodies);
+    let frames = frames.into_iter().zip(&starts);
+    let frames = frames.filter_map(|(fde, &start)| Some((fde?, start)));
+    // Each is work for a while, and every other processor has just become idle.
+    let (eh_frame, (debug, (traps, trap_offsets))) = rayon::join(
+        || eh_frame(isa, frames, text),
+        || {
+            (
+                Debug::new(text, &functions, &starts),
+                traps(
+                    functions
+                        .iter()
+                        .map(|function| &function.function.frame_info.traps[..]),
+                ),
+            )
+        },
     );
-    let debug = Debug::new(text.len(), &functions, &starts);
     let offsets: Vec<u8> = starts
         .iter()
         .flat_map(|&start| address(start).to_le_bytes())
         .collect();
-    let frames = functions.into_iter().zip(&starts);
-    let frames = frames.filter_map(|(function, &start)| Some((function.fde?, start)));
-    let eh_frame = eh_frame(isa, frames, text.len())?;
-    emit(
-        &text,
-        &eh_frame,
+    let mut image = emit(
+        &Text {
+            bodies: &bodies,
+            starts: &starts,
+            size: text,
+        },
+        &eh_frame?,
         [
             (WASMER_MODULE_INFO_SECTION_NAME, module_info),
             (WASMER_FUNCTION_OFFSETS_SECTION_NAME, &offsets),
@@ -114,7 +125,14 @@ pub(crate) fn write(
             (b".debug_line", &debug.line),
         ],
     )
-    .map_err(codegen("cannot write the image"))
+    .map_err(codegen("cannot write the image"))?;
+    let text = &mut image[PAGE..PAGE + text];
+    for (function, &start) in functions.iter().zip(&starts) {
+        relocate(text, start, &function.function.relocations, &starts)?;
+    }
+    // A hundred thousand small pieces of memory: whoever waits for the image does not wait for that.
+    rayon::spawn(move || drop(functions));
+    Ok(image)
 }
 
 /// Where a place in the text is in memory, and in the file: the headers' page is before it.
@@ -126,24 +144,40 @@ fn codegen<E: std::fmt::Display>(what: &'static str) -> impl Fn(E) -> CompileErr
     move |error| CompileError::Codegen(format!("{what}: {error}"))
 }
 
-/// All bodies, and where each begins.
-fn lay_out<'a>(bodies: impl Iterator<Item = &'a [u8]> + Clone) -> (Vec<u8>, Vec<usize>) {
-    let size = bodies
-        .clone()
-        .map(|body| body.len().next_multiple_of(FUNCTION_ALIGNMENT))
-        .sum();
-    let mut text = Vec::with_capacity(size);
-    let mut starts = Vec::new();
+/// The functions' code, one behind the other.
+struct Text<'a> {
+    bodies: &'a [&'a [u8]],
+    starts: &'a [usize],
+    size: usize,
+}
+
+/// Where each body begins, and how long the text is.
+fn lay_out(bodies: &[&[u8]]) -> (Vec<usize>, usize) {
+    let mut size = 0;
+    let mut starts = Vec::with_capacity(bodies.len());
     for body in bodies {
-        starts.push(text.len());
-        text.extend_from_slice(body);
-        text.resize(text.len().next_multiple_of(FUNCTION_ALIGNMENT), PADDING);
+        starts.push(size);
+        size += body.len().next_multiple_of(FUNCTION_ALIGNMENT);
     }
-    if text.is_empty() {
-        // A segment of nothing cannot be mapped.
-        text.push(PADDING);
+    // A segment of nothing cannot be mapped.
+    (starts, size.max(1))
+}
+
+impl Text<'_> {
+    /// Writes all of it, with what is between functions.
+    fn write(&self, writer: &mut ElfWriter<'_>) {
+        let mut written = 0;
+        for (body, &start) in self.bodies.iter().zip(self.starts) {
+            pad(writer, start - written);
+            writer.write(body);
+            written = start + body.len();
+        }
+        pad(writer, self.size - written);
     }
-    (text, starts)
+}
+
+fn pad(writer: &mut ElfWriter<'_>, size: usize) {
+    writer.write(&[PADDING; FUNCTION_ALIGNMENT][..size]);
 }
 
 /// Resolves a function's references to others: `S + A - P`, where the text's own address cancels.
@@ -371,7 +405,7 @@ fn signed(out: &mut Vec<u8>, value: i64) {
 
 /// Writes the file: headers, code, frames, then what is only read when something goes wrong.
 fn emit(
-    text: &[u8],
+    text: &Text<'_>,
     eh_frame: &[u8],
     others: [(&[u8], &[u8]); 7],
 ) -> object::write::Result<Vec<u8>> {
@@ -395,7 +429,9 @@ fn emit(
     writer.reserve_file_header();
     writer.reserve_program_headers(2);
     writer.reserve_section_headers();
-    let text_at = writer.reserve(text.len() as u64, PAGE as u64);
+    // `address` counts on it.
+    let text_at = writer.reserve(text.size as u64, PAGE as u64);
+    debug_assert_eq!(text_at, PAGE as u64);
     let eh_frame_at = writer.reserve(eh_frame.len() as u64, PAGE as u64);
     let others_at = others.map(|(_, bytes)| writer.reserve(bytes.len() as u64, 8));
     writer.reserve_dynsym();
@@ -411,9 +447,9 @@ fn emit(
         e_flags: elf::FileFlags(0),
     })?;
     writer.write_align_program_headers();
-    for (at, bytes, flags) in [
-        (text_at, text, elf::PF_R | elf::PF_X),
-        (eh_frame_at, eh_frame, elf::PF_R),
+    for (at, size, flags) in [
+        (text_at, text.size, elf::PF_R | elf::PF_X),
+        (eh_frame_at, eh_frame.len(), elf::PF_R),
     ] {
         writer.write_program_header(&ProgramHeader {
             p_type: elf::PT_LOAD,
@@ -421,8 +457,8 @@ fn emit(
             p_offset: at,
             p_vaddr: at,
             p_paddr: at,
-            p_filesz: bytes.len() as u64,
-            p_memsz: bytes.len() as u64,
+            p_filesz: size as u64,
+            p_memsz: size as u64,
             p_align: PAGE as u64,
         });
     }
@@ -430,7 +466,7 @@ fn emit(
     let loaded = [
         (
             text_at,
-            text.len(),
+            text.size,
             elf::SHF_ALLOC | elf::SHF_EXECINSTR,
             PAGE as u64,
         ),
@@ -457,10 +493,10 @@ fn emit(
     writer.write_dynsym_section_header(0, 1);
     writer.write_dynstr_section_header(0);
     writer.write_shstrtab_section_header();
-    for (bytes, align) in [(text, PAGE as u64), (eh_frame, PAGE as u64)]
-        .into_iter()
-        .chain(others.iter().map(|(_, bytes)| (*bytes, 8)))
-    {
+    writer.write_align(PAGE as u64);
+    text.write(&mut writer);
+    let others = others.iter().map(|(_, bytes)| (*bytes, 8));
+    for (bytes, align) in [(eh_frame, PAGE as u64)].into_iter().chain(others) {
         writer.write_align(align);
         writer.write(bytes);
     }
