@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use warmstep_tests::program::Program;
@@ -106,6 +106,35 @@ fn a_read_only_disk_is_named() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("/cache: Read-only file system"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+/// Wasm is checked while it is compiled: of what was damaged on the disk no form is kept, and the one
+/// that is there stays.
+#[test]
+fn damaged_wasm_gets_no_better_form() {
+    let mut agent = Agent::builder().start().unwrap();
+    let wasm = guests::heavy(20_000, "right");
+    let module = agent.scratch().join("m.wasm");
+    fs::write(&module, &wasm).unwrap();
+    assert_eq!(agent.step(&module).run().unwrap().out(), "right\n");
+    // Long before the better form is ready.
+    agent.kill().unwrap();
+    let kept = fs::read_dir(agent.cache().join("wasm")).unwrap().next().unwrap().unwrap().path();
+    let at = wasm.windows(5).position(|bytes| bytes == b"right").unwrap();
+    let mut damaged = wasm;
+    damaged[at] = b'w';
+    fs::write(&kept, damaged).unwrap();
+    agent.start().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !agent.log().unwrap().contains("the module stays at its baseline form") {
+        assert!(Instant::now() < deadline, "{}", agent.log().unwrap());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(agent.log().unwrap().contains("cached Wasm is damaged"));
+    assert!(!kept.exists());
+    let modules = agent.status().unwrap().modules;
+    assert_eq!((modules.get("baseline"), modules.get("optimized")), (Some(&1), None));
+    assert_eq!(agent.step(&module).run().unwrap().out(), "right\n");
 }
 
 /// C11: what a step runs is neither evicted, nor harmed when it is removed.

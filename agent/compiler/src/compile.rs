@@ -68,7 +68,8 @@ fn last_words(panic: &(dyn Any + Send)) -> String {
 }
 
 /// What `wasmer::Module::new` and `serialize` do, without loading the code into this process, and
-/// without their copies and second looks: `ArtifactBuild::new` is this as well.
+/// without their copies, second looks and hash of the module, for which nobody asks; compare
+/// `ArtifactBuild::new`.
 fn build(engine: &Engine, wasm: &[u8]) -> Result<Vec<u8>, WasmerError> {
     let translation = ModuleEnvironment::new().translate(wasm).map_err(WasmerError::Wasm)?;
     let state = translation.module_translation_state.as_ref();

@@ -15,9 +15,11 @@ static ALLOCATOR: Limited = Limited;
 /// Keeps memory that was given back, and takes more of it at once than glibc would: a compilation is
 /// short, and every page that is taken anew costs a fault.
 pub(crate) fn keep() {
+    /// Bytes that are taken at once.
     const AT_ONCE: libc::c_int = 4 << 20;
-    /// The longest piece that is not given back at once; glibc takes no larger number.
+    /// The longest piece that is not given back at once, in bytes; glibc takes no larger number.
     const LONGEST: libc::c_int = 32 << 20;
+    #[cfg(target_env = "gnu")]
     for (parameter, value) in [
         (libc::M_TOP_PAD, AT_ONCE),
         (libc::M_TRIM_THRESHOLD, libc::c_int::MAX),
