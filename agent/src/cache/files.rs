@@ -167,6 +167,11 @@ impl Files {
         tempfile::tempdir_in(self.tmp()).map_err(failed("create a directory in", &self.tmp()))
     }
 
+    /// Begins to make durable what is in an entry's directory so far: there will be less to wait for.
+    pub(crate) fn sync(&self, made: &Path) -> Result<(), FilesError> {
+        sync_files(made).map_err(failed("write", made))
+    }
+
     /// Makes an entry durable and moves it into place. Whatever stood there before is replaced.
     pub(crate) fn publish_module(
         &self,
@@ -177,11 +182,7 @@ impl Files {
         let target = Self::module(&self.root, key);
         let write = || -> io::Result<()> {
             change(|| fs::write(made.path().join("manifest"), manifest))?;
-            for file in fs::read_dir(made.path())? {
-                // An error here means that the bytes may not be on the disk: nothing is published.
-                let file = File::open(file?.path())?;
-                change(|| file.sync_all())?;
-            }
+            sync_files(made.path())?;
             sync_directory(made.path())?;
             self.take_away(&target)?;
             change(|| fs::rename(made.path(), &target))?;
@@ -323,6 +324,15 @@ pub(crate) fn open_regular(path: &Path) -> io::Result<File> {
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidData, "not a regular file"))
     }
+}
+
+/// An error here means that the bytes may not be on the disk: nothing may be published.
+fn sync_files(directory: &Path) -> io::Result<()> {
+    for file in fs::read_dir(directory)? {
+        let file = File::open(file?.path())?;
+        change(|| file.sync_all())?;
+    }
+    Ok(())
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {

@@ -1,7 +1,8 @@
 //! The compiled forms of modules: how they are made, replaced by better ones, and given up.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use warmstep_registry::Digest;
@@ -13,6 +14,10 @@ use crate::config::Tiers;
 use crate::flight::Watcher;
 use crate::host::Host;
 use crate::peer::Client;
+
+/// How long the step that has waited for a baseline form runs before a better one is made: low as
+/// its priority is, a compiler on every processor slows its neighbours down.
+const HEAD_START: Duration = Duration::from_secs(1);
 
 impl Pipeline {
     /// Compiles a module, once however many steps want it, and says how long that took.
@@ -138,7 +143,14 @@ impl Pipeline {
     ) -> Result<(), StepError> {
         let (cache, lender) = (Arc::clone(&self.cache), Arc::clone(&self.lender));
         blocking(move || {
-            let (files, taken) = lender.take(made.path())?;
+            // The disk has its work while the processor has its own.
+            let (synced, taken) = std::thread::scope(|scope| {
+                let synced = scope.spawn(|| cache.files().sync(made.path()));
+                let taken = lender.take(made.path());
+                (synced.join().unwrap_or_else(|panic| resume_unwind(panic)), taken)
+            });
+            synced.map_err(CacheError::from)?;
+            let (files, taken) = taken?;
             let key = cache.publish(made, &wasm, form, took, files)?;
             lender.keep(&key, form.1, taken);
             Ok::<_, StepError>(())
@@ -168,6 +180,7 @@ impl Pipeline {
         let this = Arc::clone(self);
         tokio::spawn(async move {
             let _in_use = this.uses.begin(wasm);
+            tokio::time::sleep(HEAD_START).await;
             let Ok(_slot) = this.upgrades.acquire().await else { return };
             // It may have been made warm meanwhile.
             if this.has_optimized(&wasm).is_ok_and(|there| there) {
