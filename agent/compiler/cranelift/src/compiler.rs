@@ -75,7 +75,7 @@ use wasmer_types::{
 
 pub struct CraneliftCompiledFunction {
     function: CompiledFunction,
-    // Warmstep: what `image` makes of the address map.
+    // Warmstep: what `lines` makes of the address map.
     #[cfg(feature = "unwind")]
     lines: Vec<u8>,
     #[cfg(feature = "unwind")]
@@ -441,7 +441,7 @@ impl CraneliftCompiler {
             let compiled = CraneliftCompiledFunction {
                 #[cfg(feature = "unwind")]
                 lines: if in_image {
-                    crate::image::lines(&address_map)
+                    crate::lines::lines(&address_map)
                 } else {
                     Vec::new()
                 },

@@ -56,6 +56,8 @@ mod heap;
 #[cfg(feature = "unwind")]
 mod image;
 mod inline;
+#[cfg(feature = "unwind")]
+mod lines;
 mod table;
 mod trampoline;
 mod translator;
